@@ -1,0 +1,23 @@
+//! The language of the compiler: typed graph, text form, verifier, evaluators and artifact.
+//!
+//! A [`graph::Graph`] is one network in one [`graph::Phase`], from the trained model to the circuit. Values are
+//! tensors; a convolution is one op. The crate reads no files, knows no ONNX and runs no cryptography.
+
+pub mod func;
+pub mod graph;
+pub mod id;
+pub mod interval;
+pub mod op;
+pub mod params;
+pub mod rebuild;
+pub mod shape;
+pub mod table;
+
+pub use func::Func;
+pub use graph::{Cipher, Const, Data, Elem, Facts, Graph, Key, Origin, Output, Phase, Post, Value};
+pub use id::Id;
+pub use interval::Interval;
+pub use op::{ConvGeometry, Op, PoolGeometry};
+pub use params::{Decomposition, ParamSet, SecurityCurve, Variance};
+pub use rebuild::Rebuild;
+pub use table::{Domain, Read, Reader, Table};
