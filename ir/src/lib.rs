@@ -3,15 +3,19 @@
 //! A [`graph::Graph`] is one network in one [`graph::Phase`], from the trained model to the circuit. Values are
 //! tensors; a convolution is one op. The crate reads no files, knows no ONNX and runs no cryptography.
 
+pub mod client;
+pub mod eval;
 pub mod func;
 pub mod graph;
 pub mod id;
 pub mod interval;
 pub mod op;
 pub mod params;
+pub mod ranges;
 pub mod rebuild;
 pub mod shape;
 pub mod table;
+pub mod verify;
 
 pub use func::Func;
 pub use graph::{Cipher, Const, Data, Elem, Facts, Graph, Key, Origin, Output, Phase, Post, Value};

@@ -165,6 +165,15 @@ impl ParamSet {
         self.curve.minimal_variance(self.lwe_dimension).expect("checked: the small dimension is on the curve")
     }
 
+    /// Noise of the centred modulus switch to `2N`: `(n/48 + 1/12)/(2N)² + n/24/q²`.
+    ///
+    /// Source: `tfhe` crate, `noise_formulas::centered_mean_shifted_modulus_switch` (mask terms only); the rounding of
+    /// the body, `1/12/(2N)²`, is kept.
+    pub fn modulus_switch_variance(&self) -> Variance {
+        let (n, w) = (f64::from(self.lwe_dimension), 2.0 * f64::from(self.polynomial_size()));
+        Variance((n / 48.0 + 1.0 / 12.0) / (w * w) + n / 24.0 * (-2.0 * LOG2_Q).exp2())
+    }
+
     /// Bytes of the bootstrap key in the Fourier domain, as the server holds it: `n·l·(k+1)²·N·8`.
     pub fn bootstrap_key_bytes(&self) -> u64 {
         let k1 = u64::from(self.glwe_dimension) + 1;

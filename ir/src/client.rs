@@ -1,0 +1,141 @@
+//! What the client does in clear: quantize its inputs, read its outputs.
+
+use ndarray::{ArrayD, Axis};
+
+use crate::eval::kernels::for_each_channel;
+use crate::func::quantize;
+use crate::graph::{Elem, Graph, Post};
+
+/// Data that a network cannot take.
+#[derive(Clone, Debug, PartialEq, thiserror::Error, miette::Diagnostic)]
+pub enum ClientError {
+    /// Rows of another shape.
+    #[error("input \"{input}\" has rows of shape {got:?}, the network takes {wanted:?}")]
+    #[diagnostic(code("client::wrong-shape"), help("give an array of shape [rows, ...] with the network's row shape"))]
+    WrongShape {
+        /// Name of the input.
+        input: String,
+        /// Shape of a row in the data.
+        got: Vec<usize>,
+        /// Shape of a row in the network.
+        wanted: Vec<usize>,
+    },
+    /// NaN or an infinity.
+    #[error("input \"{input}\" has a {value} in row {row}")]
+    #[diagnostic(code("client::not-finite"), help("remove the row or replace the value before encrypting"))]
+    NotFinite {
+        /// Name of the input.
+        input: String,
+        /// Row of the value.
+        row: usize,
+        /// The value.
+        value: f32,
+    },
+    /// No such input.
+    #[error("the network has {inputs} inputs, not {index}")]
+    #[diagnostic(code("client::no-input"), help("see the inputs with `fhe-compile inspect`"))]
+    NoInput {
+        /// Number of inputs.
+        inputs: usize,
+        /// Index asked for.
+        index: usize,
+    },
+}
+
+/// Rows of input `index`, checked for shape and finite numbers; a missing leading 1 (`[rows, h, w]` for `[rows, 1, h, w]`)
+/// or a flattened row is put right when the number of elements fits.
+pub fn check_rows(graph: &Graph, index: usize, x: &ArrayD<f32>) -> Result<ArrayD<f32>, ClientError> {
+    let inputs = graph.inputs();
+    let id = *inputs.get(index).ok_or(ClientError::NoInput { inputs: inputs.len(), index })?;
+    let value = graph.value(id);
+    let input = value.name.clone();
+    let mut shape = value.shape.clone();
+    shape[0] = x.shape().first().copied().unwrap_or(0);
+    let wrong = || ClientError::WrongShape {
+        input: input.clone(),
+        got: x.shape().get(1..).unwrap_or_default().to_vec(),
+        wanted: value.shape[1..].to_vec(),
+    };
+    let squeezed = |s: &[usize]| s.iter().skip(1).copied().filter(|&d| d != 1).collect::<Vec<_>>();
+    if x.ndim() < 2 || squeezed(x.shape()) != squeezed(&shape) {
+        return Err(wrong());
+    }
+    let x = x.as_standard_layout().into_owned().into_shape_with_order(shape).map_err(|_| wrong())?;
+    for (row, elements) in x.axis_iter(Axis(0)).enumerate() {
+        if let Some(&value) = elements.iter().find(|e| !e.is_finite()) {
+            return Err(ClientError::NotFinite { input, row, value });
+        }
+    }
+    Ok(x)
+}
+
+/// Quantizes rows of input `index`: `clamp(round(x/scale), lo, hi)` per channel.
+///
+/// # Panics
+/// In real phases: an integer graph has integer inputs with scales.
+pub fn quantize_rows(graph: &Graph, index: usize, x: &ArrayD<f32>) -> Result<ArrayD<i64>, ClientError> {
+    let mut x = check_rows(graph, index, x)?.mapv(f64::from);
+    let value = graph.value(graph.inputs()[index]);
+    for_each_channel(&mut x, |channel, e| {
+        let to = value.channel_interval(channel).expect("verified: inputs of integer graphs are integers");
+        let scale = value.channel_scale(channel).expect("verified: inputs of integer graphs have a scale");
+        *e = quantize(*e / f64::from(scale), to) as f64;
+    });
+    Ok(x.mapv(|e| e as i64))
+}
+
+/// Turns the decrypted integers of output `index` into real numbers: `scale·(y + bias)` per channel.
+pub fn dequantize(graph: &Graph, index: usize, y: &ArrayD<i64>) -> ArrayD<f32> {
+    let output = &graph.outputs[index];
+    let value = graph.value(output.value);
+    debug_assert_ne!(value.elem, Elem::F32, "integer graphs only");
+    let mut y = y.mapv(|e| e as f64);
+    for_each_channel(&mut y, |channel, e| {
+        let bias = output.bias.map_or(0.0, |b| graph.constant(b).channel(channel));
+        *e = (*e + bias) * f64::from(value.channel_scale(channel).unwrap_or(1.0));
+    });
+    y.mapv(|e| e as f32)
+}
+
+/// Applies the client functions of an output, in order.
+pub fn post_process(post: &[Post], logits: &ArrayD<f32>) -> ArrayD<f32> {
+    let mut y = logits.clone();
+    for post in post {
+        y = match post {
+            Post::Sigmoid => y.mapv(|e| 1.0 / (1.0 + (-e).exp())),
+            Post::Softmax | Post::LogSoftmax => {
+                for mut lane in y.lanes_mut(Axis(1)) {
+                    let top = lane.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    let sum: f32 = lane.iter().map(|e| (e - top).exp()).sum();
+                    lane.mapv_inplace(|e| match post {
+                        Post::LogSoftmax => e - top - sum.ln(),
+                        _ => (e - top).exp() / sum,
+                    });
+                }
+                y
+            }
+            Post::ArgMax => {
+                y.map_axis(Axis(1), |lane| first_greatest(lane.iter()) as f32).insert_axis(Axis(1)).into_dyn()
+            }
+        };
+    }
+    y
+}
+
+/// Class of each row of `[rows, channels]` logits: the first greatest channel, or `logit > 0` when there is one.
+pub fn classes(logits: &ArrayD<f32>) -> Vec<usize> {
+    logits
+        .axis_iter(Axis(0))
+        .map(|row| if row.len() == 1 { usize::from(row.iter().all(|&e| e > 0.0)) } else { first_greatest(row.iter()) })
+        .collect()
+}
+
+fn first_greatest<'a>(xs: impl Iterator<Item = &'a f32>) -> usize {
+    let mut best = (0, f32::NEG_INFINITY);
+    for (i, &x) in xs.enumerate() {
+        if x > best.1 {
+            best = (i, x);
+        }
+    }
+    best.0
+}

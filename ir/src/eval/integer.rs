@@ -1,0 +1,194 @@
+//! The integer evaluator: exact, in f64 below 2^53; every table is read without noise.
+
+use std::sync::Mutex;
+
+use ndarray::{ArrayD, Axis};
+
+use super::{Elementwise, Evaluation, constants, kernels, run};
+use crate::func::quantize;
+use crate::graph::{Data, Elem, Graph, Value};
+use crate::id::Id;
+use crate::op::Op;
+use crate::table::{Domain, Reader, Table};
+
+/// Evaluates an integer graph (phases `quantized` to `circuit`) on `[rows, ...]` integers per input.
+pub fn integer(graph: &Graph, inputs: &[ArrayD<i64>]) -> Evaluation {
+    evaluate(graph, inputs, |_, _| {})
+}
+
+/// Every value of an integer graph, `[rows, ...]` each, in the graph's order. Holds all of them in memory.
+pub fn integer_all(graph: &Graph, inputs: &[ArrayD<i64>]) -> Vec<ArrayD<i64>> {
+    let rows = inputs.first().map_or(0, |x| x.shape()[0]);
+    // One row at a time, so that the observer knows which row it sees.
+    let mut all: Vec<Vec<ArrayD<i64>>> = vec![vec![]; graph.values.len()];
+    for row in 0..rows {
+        let inputs: Vec<_> = inputs.iter().map(|x| x.select(Axis(0), &[row])).collect();
+        let seen = Mutex::new(&mut all);
+        evaluate(graph, &inputs, |id, x| {
+            seen.lock().expect("observers do not panic")[id.index()].push(x.mapv(|e| e as i64));
+        });
+    }
+    all.into_iter()
+        .zip(&graph.values)
+        .map(|(rows, value)| {
+            let views: Vec<_> = rows.iter().map(|r| r.view()).collect();
+            ndarray::concatenate(Axis(0), &views).unwrap_or_else(|_| {
+                let mut shape = value.shape.clone();
+                shape[0] = 0;
+                ArrayD::zeros(shape)
+            })
+        })
+        .collect()
+}
+
+fn evaluate(graph: &Graph, inputs: &[ArrayD<i64>], observe: impl Fn(Id<Value>, &ArrayD<f64>) + Sync) -> Evaluation {
+    let inputs: Vec<_> = inputs.iter().map(|x| x.mapv(|e| e as f64)).collect();
+    let exact = Exact { graph, tables: prepare(graph, |_, _| None) };
+    let (outputs, states) = run(graph, &integer_constants(graph), &inputs, &exact, observe);
+    let mut saturated = sum_counters(states.iter(), graph.values.len());
+    let outputs = decode_outputs(graph, outputs, |y, _| y, &mut saturated);
+    Evaluation { outputs, saturated }
+}
+
+/// The constants of an integer graph as f64 (reals inside map chains too).
+pub(super) fn integer_constants(graph: &Graph) -> Vec<ArrayD<f64>> {
+    constants(graph, |data| match data {
+        Data::F32(a) => a.mapv(f64::from),
+        Data::Int(a) => a.mapv(|i| i as f64),
+    })
+}
+
+pub(super) fn sum_counters<'a>(states: impl Iterator<Item = &'a Vec<u64>>, values: usize) -> Vec<u64> {
+    states.fold(vec![0; values], |mut sum, state| {
+        sum.iter_mut().zip(state).for_each(|(s, c)| *s += c);
+        sum
+    })
+}
+
+/// A table made ready for one value: its reader, domain and the box of each integer (or slot).
+pub(super) struct Prepared<'g> {
+    pub reader: Reader,
+    pub domain: &'g Domain,
+    pub table: &'g Table,
+    /// Box of each slot, when the circuit evaluator asked for a polynomial size.
+    pub box_of_slot: Vec<u32>,
+}
+
+/// Prepares the tables of all `lut` and `pbs` values; `polynomial_size` is asked for each.
+pub(super) fn prepare<'g>(
+    graph: &'g Graph,
+    polynomial_size: impl Fn(&Graph, &Value) -> Option<u64>,
+) -> Vec<Option<Prepared<'g>>> {
+    graph
+        .values
+        .iter()
+        .map(|value| {
+            let (x, table, domain) = match &value.op {
+                Op::Lut { x, table, domain, .. } | Op::Pbs { x, table, domain, .. } => (x, table, domain),
+                _ => return None,
+            };
+            let table = graph.table(*table);
+            let span = graph.value(*x).cipher.as_ref().map_or(domain.width, |c| c.span);
+            let reader = Reader { width: domain.width, boxes: table.boxes() as u64, span };
+            let box_of_slot = polynomial_size(graph, value)
+                .map(|n| (0..n).map(|slot| reader.box_of_slot(slot, n) as u32).collect())
+                .unwrap_or_default();
+            Some(Prepared { reader, domain, table, box_of_slot })
+        })
+        .collect()
+}
+
+struct Exact<'g> {
+    graph: &'g Graph,
+    tables: Vec<Option<Prepared<'g>>>,
+}
+
+impl Elementwise<f64> for Exact<'_> {
+    type State = Vec<u64>;
+
+    fn start(&self, _chunk: usize) -> Vec<u64> {
+        vec![0; self.graph.values.len()]
+    }
+
+    fn input(&self, _state: &mut Vec<u64>, _value: &Value, x: ArrayD<f64>) -> ArrayD<f64> {
+        x
+    }
+
+    fn apply(&self, saturated: &mut Vec<u64>, id: Id<Value>, mut x: ArrayD<f64>) -> ArrayD<f64> {
+        let value = self.graph.value(id);
+        match &value.op {
+            Op::Map { x: operand, .. } => map(self.graph, value, self.graph.value(*operand), &mut x),
+            Op::Keyswitch { .. } => {}
+            Op::Lut { .. } | Op::Pbs { .. } => {
+                let Prepared { reader, domain, table, .. } = self.tables[id.index()].as_ref().expect("prepared");
+                let count = &mut saturated[id.index()];
+                let (boxes, width) = (reader.boxes as i64, reader.width as i64);
+                // 2·offset·boxes stays far below 2^63 for every domain that any parameter set carries.
+                let fast = reader.width < 1 << 28;
+                kernels::for_each_channel(&mut x, |channel, e| {
+                    let row = table.row(channel);
+                    let row = row.as_slice().expect("tables are row-major");
+                    let offset = *e as i64 - domain.channel(channel).lo;
+                    let inside = (0..width).contains(&offset);
+                    *count += u64::from(!inside);
+                    *e = if inside && fast {
+                        row[((2 * offset + 1) * boxes / (2 * width)) as usize]
+                    } else {
+                        reader.read(row, offset)
+                    } as f64;
+                });
+            }
+            other => unreachable!("verified: `{}` is not in an integer graph", other.keyword()),
+        }
+        x
+    }
+}
+
+/// The definition of an integer `map`: dequantize, apply the chain, quantize into the result's type.
+fn map(graph: &Graph, value: &Value, operand: &Value, x: &mut ArrayD<f64>) {
+    kernels::for_each_channel(x, |channel, e| *e = map_entry(graph, value, operand, channel, *e as i64) as f64);
+}
+
+/// One entry of the table that an integer `map` stands for: its result at the integer `x` of `channel`.
+///
+/// # Panics
+/// When `value` is not a `map`, or has no scale: the verifier has refused that graph.
+pub fn map_entry(graph: &Graph, value: &Value, operand: &Value, channel: usize, x: i64) -> i64 {
+    let Op::Map { shift, chain, x: _ } = &value.op else { panic!("the value is a map") };
+    let scale = |v: &Value| f64::from(v.channel_scale(channel).expect("verified: integer values have a scale"));
+    let entry = |id| graph.constant(id).channel(channel);
+    let real = scale(operand) * (x as f64 + shift.map_or(0.0, entry));
+    let real = chain.iter().fold(real, |real, f| f.apply(real, entry));
+    let Elem::Int(to) = value.elem else { panic!("verified: a map gives integers of a known type") };
+    quantize(real / scale(value), to)
+}
+
+/// Turns output values into the integers that a client decrypts; `position` gives what is decrypted of an element
+/// (itself, or itself with noise).
+pub(super) fn decode_outputs(
+    graph: &Graph,
+    outputs: Vec<ArrayD<f64>>,
+    mut position: impl FnMut(f64, usize) -> f64,
+    saturated: &mut [u64],
+) -> Vec<ArrayD<i64>> {
+    outputs
+        .into_iter()
+        .zip(&graph.outputs)
+        .enumerate()
+        .map(|(index, (mut y, output))| {
+            if let (Some(read), Some(domain)) = (output.read, &output.domain) {
+                let (width, boxes) = (domain.width, read.boxes(domain.width));
+                let reader = Reader { width, boxes, span: width };
+                let count = &mut saturated[output.value.index()];
+                kernels::for_each_channel(&mut y, |channel, e| {
+                    let lo = domain.channel(channel).lo;
+                    let at = position(*e, index) - lo as f64 + 0.5;
+                    *count += u64::from(at < 0.0 || at >= width as f64);
+                    let index = (at * boxes as f64 / width as f64).floor().clamp(0.0, (boxes - 1) as f64);
+                    *e = (lo + reader.centre(index as u64)) as f64;
+                });
+            }
+            y.mapv(|e| e as i64)
+        })
+        .collect()
+}

@@ -1,0 +1,335 @@
+//! The verifier. It runs after every pass and on every file from outside, and checks:
+//!
+//! - `structure`: ids point into their arenas, operands and the values of outputs exist and come before their users,
+//!   names are unique and not empty, there is an output;
+//! - `shape`: every shape is what its op gives, tensors stay below [`MAX_ELEMENTS`];
+//! - `phase`: only the phase's ops, element types, constants and facts;
+//! - `scale`: scales are positive and finite, one or one per channel;
+//! - `range`: ranges lie in their type, and from `ranged` on every type covers what interval arithmetic proves;
+//! - `table`: tables have the boxes that their domain and resolution ask for;
+//! - `cipher`: in a circuit every value is encrypted, linear ops stay under one key with one torus step, keyswitches
+//!   and bootstraps change keys, parameter sets are sound.
+//!
+//! A graph that verifies can be evaluated, printed and lowered without panic.
+
+use std::collections::HashSet;
+
+use crate::graph::{Data, Elem, Graph, Key, Phase, Value};
+use crate::id::Id;
+use crate::op::Op;
+use crate::{ranges, shape};
+
+/// Largest number of elements of one value or constant.
+pub const MAX_ELEMENTS: usize = 1 << 28;
+
+/// A broken rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
+#[error("{rule}: {place}: {message}")]
+#[diagnostic(
+    code("ir::verify"),
+    help(
+        "after a pass this is a defect of the pass, in a file the file is not what its writer made: please report it"
+    )
+)]
+pub struct VerifyError {
+    /// Name of the rule in this module's list.
+    pub rule: &'static str,
+    /// Value, constant, table or output.
+    pub place: String,
+    /// What is wrong, in one phrase.
+    pub message: String,
+    /// The value, when it is one.
+    pub value: Option<Id<Value>>,
+}
+
+/// Checks every rule of the module comment; returns the first that is broken.
+pub fn verify(graph: &Graph) -> Result<(), VerifyError> {
+    structure(graph)?;
+    for (id, value) in graph.iter() {
+        let fail = |rule| {
+            move |message: String| VerifyError { rule, place: format!("%{}", value.name), message, value: Some(id) }
+        };
+        shapes(graph, value).map_err(fail("shape"))?;
+        phase(graph, value).map_err(fail("phase"))?;
+        scales(graph, value).map_err(fail("scale"))?;
+        table(graph, value).map_err(fail("table"))?;
+        if graph.phase >= Phase::Quantized {
+            range(graph, value).map_err(fail("range"))?;
+        }
+        if graph.phase == Phase::Circuit {
+            cipher(graph, value).map_err(fail("cipher"))?;
+        }
+    }
+    for output in &graph.outputs {
+        let fail = |(rule, message)| VerifyError {
+            rule,
+            place: format!("output \"{}\"", output.name),
+            message,
+            value: Some(output.value),
+        };
+        outputs(graph, output).map_err(fail)?;
+    }
+    Ok(())
+}
+
+fn structure(graph: &Graph) -> Result<(), VerifyError> {
+    let error =
+        |place: String, message: &str| VerifyError { rule: "structure", place, message: message.into(), value: None };
+    let mut names = HashSet::new();
+    for (id, value) in graph.iter() {
+        let place = || format!("%{}", value.name);
+        if value.name.is_empty() || !names.insert(&value.name) {
+            return Err(error(place(), "the name is empty or not unique"));
+        }
+        if value.op.operands().iter().any(|o| *o >= id) {
+            return Err(error(place(), "an operand does not come before its user"));
+        }
+        if value.op.constants().iter().any(|c| c.index() >= graph.consts.len()) {
+            return Err(error(place(), "a constant does not exist"));
+        }
+        if value.op.table().is_some_and(|t| t.index() >= graph.tables.len()) {
+            return Err(error(place(), "the table does not exist"));
+        }
+        if value.cipher.as_ref().is_some_and(|c| c.params.index() >= graph.params.len()) {
+            return Err(error(place(), "the parameter set does not exist"));
+        }
+        if value.from.iter().any(|o| o.index() >= graph.origins.len()) {
+            return Err(error(place(), "an origin does not exist"));
+        }
+    }
+    let mut names = HashSet::new();
+    for c in &graph.consts {
+        if c.name.is_empty() || !names.insert(&c.name) {
+            return Err(error(format!("@{}", c.name), "the name is empty or not unique"));
+        }
+        if c.data.is_empty() || c.data.len() > MAX_ELEMENTS {
+            return Err(error(format!("@{}", c.name), "a constant has at least one number and at most 2^28"));
+        }
+    }
+    for t in &graph.tables {
+        if t.name.is_empty() || !names.insert(&t.name) {
+            return Err(error(format!("@{}", t.name), "the name is empty or not unique"));
+        }
+        if t.entries.is_empty() || !t.entries.is_standard_layout() {
+            return Err(error(format!("@{}", t.name), "a table has at least one entry, in row-major order"));
+        }
+        if t.entries.iter().any(|e| e.abs() > 1 << 40) {
+            return Err(error(format!("@{}", t.name), "an entry is beyond ±2^40"));
+        }
+    }
+    if graph.outputs.is_empty() {
+        return Err(error("graph".into(), "there is no output"));
+    }
+    for output in &graph.outputs {
+        let known =
+            output.value.index() < graph.values.len() && output.bias.is_none_or(|b| b.index() < graph.consts.len());
+        if !known {
+            return Err(error(format!("output \"{}\"", output.name), "the value or the bias does not exist"));
+        }
+    }
+    for (i, p) in graph.params.iter().enumerate() {
+        p.check().map_err(|m| error(format!("!p{i}"), &m))?;
+    }
+    Ok(())
+}
+
+fn shapes(graph: &Graph, value: &Value) -> Result<(), String> {
+    let inferred = shape::infer(graph, &value.op, &value.shape)?;
+    if inferred != value.shape {
+        return Err(format!("the shape is {:?}, the op gives {inferred:?}", value.shape));
+    }
+    let elements = inferred.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    match elements {
+        Some(n) if n > 0 && n <= MAX_ELEMENTS => Ok(()),
+        _ => Err(format!("{inferred:?} has no elements or more than 2^28")),
+    }
+}
+
+fn phase(graph: &Graph, value: &Value) -> Result<(), String> {
+    let phase = graph.phase;
+    let legal = match &value.op {
+        Op::AvgPool { .. } | Op::BatchNorm { .. } => phase.is_real(),
+        Op::Map { shift, .. } => {
+            if phase.is_real() {
+                shift.is_none()
+            } else {
+                phase <= Phase::Ranged
+            }
+        }
+        Op::Lut { .. } => phase == Phase::Tabled,
+        Op::Keyswitch { .. } | Op::Pbs { .. } => phase == Phase::Circuit,
+        Op::SumPool { .. }
+        | Op::Input
+        | Op::Dot { .. }
+        | Op::Conv { .. }
+        | Op::AddClear { .. }
+        | Op::MulClear { .. }
+        | Op::Add { .. }
+        | Op::Sub { .. }
+        | Op::Neg { .. }
+        | Op::Slice { .. }
+        | Op::Pad { .. }
+        | Op::Reshape { .. }
+        | Op::Transpose { .. } => true,
+    };
+    if !legal {
+        return Err(format!("`{}` does not belong to phase {phase}", value.op.keyword()));
+    }
+    let elem = match value.elem {
+        Elem::F32 => phase.is_real(),
+        Elem::IntUnknown => phase == Phase::Quantized && !matches!(value.op, Op::Map { .. } | Op::Input),
+        Elem::Int(i) => !phase.is_real() && i.lo <= i.hi,
+    };
+    if !elem {
+        return Err(format!("the element type does not belong to phase {phase}"));
+    }
+    let map_constants = matches!(value.op, Op::Map { .. });
+    for c in value.op.constants() {
+        let c = graph.constant(c);
+        let real = matches!(c.data, Data::F32(_));
+        let shift = matches!(&value.op, Op::Map { shift: Some(s), .. } if graph.constant(*s).name == c.name);
+        if real != (phase.is_real() || (map_constants && !shift)) {
+            return Err(format!("@{} has the wrong kind of numbers for phase {phase}", c.name));
+        }
+    }
+    if (phase == Phase::Circuit) != value.cipher.is_some() {
+        return Err("a value is encrypted in a circuit and only there".into());
+    }
+    Ok(())
+}
+
+fn scales(graph: &Graph, value: &Value) -> Result<(), String> {
+    let count = |n: usize| n == 1 || n == value.channels();
+    if let Some(scale) = &value.facts.scale {
+        if !count(scale.len()) {
+            return Err(format!("{} scales for {} channels", scale.len(), value.channels()));
+        }
+        if let Some(bad) = scale.iter().find(|s| !s.is_finite() || **s <= 0.0) {
+            return Err(format!("a scale is {bad}"));
+        }
+    } else if !graph.phase.is_real() && matches!(value.op, Op::Input | Op::Map { .. }) {
+        return Err("an integer input or map has a scale".into());
+    }
+    if let Op::Map { x, .. } = value.op
+        && !graph.phase.is_real()
+        && graph.value(x).facts.scale.is_none()
+    {
+        return Err("the operand of an integer map has a scale".into());
+    }
+    if value.facts.seen.as_ref().is_some_and(|s| !count(s.len())) {
+        return Err("the ranges seen are one, or one per channel".into());
+    }
+    if graph.phase == Phase::Calibrated && value.facts.seen.is_none() {
+        return Err("a calibrated value has a range seen".into());
+    }
+    Ok(())
+}
+
+fn range(graph: &Graph, value: &Value) -> Result<(), String> {
+    if let Some(ranges) = &value.facts.range {
+        let Some(ty) = value.interval() else { return Err("a range needs a type".into()) };
+        if ranges.len() != 1 && ranges.len() != value.channels() {
+            return Err(format!("{} ranges for {} channels", ranges.len(), value.channels()));
+        }
+        if let Some(bad) = ranges.iter().find(|r| r.lo > r.hi || !ty.covers(**r)) {
+            return Err(format!("range {bad} is not part of the type {ty}"));
+        }
+        if matches!(value.op, Op::Map { .. }) {
+            return Err("a map's type is its range".into());
+        }
+    }
+    if graph.phase >= Phase::Ranged {
+        let Some(proven) = ranges::infer(graph, &value.op, &value.shape)? else { return Ok(()) };
+        for (channel, proven) in proven.into_iter().enumerate() {
+            let stated = value.channel_interval(channel).ok_or("the type is unknown")?;
+            if !stated.covers(proven) {
+                return Err(format!("channel {channel} can be {proven}, the stated range is {stated}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn table(graph: &Graph, value: &Value) -> Result<(), String> {
+    let (Op::Lut { table, domain, read, .. } | Op::Pbs { table, domain, read, .. }) = &value.op else { return Ok(()) };
+    let boxes = graph.table(*table).boxes() as u64;
+    if domain.width == 0 || domain.width > 1 << 40 || domain.lo.iter().any(|lo| lo.abs() > 1 << 50) {
+        return Err("the domain is empty or beyond 2^40 integers".into());
+    }
+    if boxes != read.boxes(domain.width) {
+        return Err(format!(
+            "the table has {boxes} boxes, read={read} over {} integers has {}",
+            domain.width,
+            read.boxes(domain.width)
+        ));
+    }
+    Ok(())
+}
+
+fn cipher(graph: &Graph, value: &Value) -> Result<(), String> {
+    let own = value.cipher.as_ref().ok_or("not encrypted")?;
+    if own.span == 0 || own.span > 1 << 40 {
+        return Err("the half torus holds 1 to 2^40 integers".into());
+    }
+    if own.log2_sd.len() != 1 && own.log2_sd.len() != value.channels() {
+        return Err(format!("{} noises for {} channels", own.log2_sd.len(), value.channels()));
+    }
+    if own.log2_sd.iter().any(|s| s.is_nan() || *s > 0.0) {
+        return Err("a predicted noise is not a number or fills the torus".into());
+    }
+    let operands: Vec<_> = value.op.operands().iter().filter_map(|o| graph.value(*o).cipher.as_ref()).collect();
+    let same = |wanted: Key| operands.iter().all(|o| o.params == own.params && o.span == own.span && o.key == wanted);
+    let ok = match &value.op {
+        Op::Input => own.key == Key::Big,
+        Op::Keyswitch { .. } => own.key == Key::Small && same(Key::Big),
+        Op::Pbs { .. } => own.key == Key::Big && operands.iter().all(|o| o.key == Key::Small && o.params == own.params),
+        _ => own.key == Key::Big && same(Key::Big),
+    };
+    if !ok {
+        return Err("operands and result are not under the keys, parameters and torus step that the op wants".into());
+    }
+    if let Op::Pbs { domain, table, .. } = &value.op {
+        let span = operands.first().map_or(0, |o| o.span);
+        let n = u64::from(graph.param(own.params).polynomial_size());
+        if domain.width > span || graph.table(*table).boxes() as u64 > n {
+            return Err(format!(
+                "a domain of {} integers in {span}, {} boxes in {n} slots",
+                domain.width,
+                graph.table(*table).boxes()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn outputs(graph: &Graph, output: &crate::graph::Output) -> Result<(), (&'static str, String)> {
+    let value = graph.value(output.value);
+    if let Some(bias) = output.bias {
+        let bias = graph.constant(bias);
+        if !matches!(bias.data.shape(), [n] if *n == 1 || *n == value.channels()) {
+            return Err(("shape", format!("the bias has shape {:?}", bias.data.shape())));
+        }
+        if matches!(bias.data, Data::F32(_)) != graph.phase.is_real() {
+            return Err(("phase", "the bias has the wrong kind of numbers".into()));
+        }
+    }
+    let tabled = graph.phase >= Phase::Tabled;
+    if output.read.is_some() != tabled || output.domain.is_some() != tabled {
+        return Err(("phase", "outputs have a resolution and a domain from `tabled` on".into()));
+    }
+    if let Some(domain) = &output.domain {
+        if domain.width == 0 || domain.width > 1 << 40 || (domain.lo.len() != 1 && domain.lo.len() != value.channels())
+        {
+            return Err(("table", "the domain is empty, too wide or of the wrong length".into()));
+        }
+        if let Some(cipher) = &value.cipher
+            && (domain.width > cipher.span || cipher.key != Key::Big)
+        {
+            return Err((
+                "cipher",
+                format!("a domain of {} integers in a half torus of {}", domain.width, cipher.span),
+            ));
+        }
+    }
+    Ok(())
+}
