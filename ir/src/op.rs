@@ -158,6 +158,8 @@ pub enum Op {
         shift: Option<Id<Const>>,
         /// Functions, first applied first.
         chain: Vec<Func>,
+        /// Integers its table will be built for and how finely it will read them (set by `round-accumulators`).
+        resolution: Option<(Domain, Read)>,
     },
     /// A lookup table per element.
     Lut {

@@ -76,9 +76,16 @@ pub fn infer(graph: &Graph, op: &Op, stated: &[usize]) -> Result<Vec<usize>, Str
             per_channel(*c, shape(*x))?;
             Ok(shape(*x).to_vec())
         }
-        Op::Map { x, .. } => {
+        Op::Map { x, resolution, .. } => {
             for c in op.constants() {
                 per_channel(c, shape(*x))?;
+            }
+            let channels = shape(*x).get(1).copied().unwrap_or(1);
+            if let Some((domain, _)) = resolution
+                && domain.lo.len() != 1
+                && domain.lo.len() != channels
+            {
+                return Err(format!("{} domains for {channels} channels", domain.lo.len()));
             }
             Ok(shape(*x).to_vec())
         }

@@ -22,6 +22,9 @@ use crate::{ranges, shape};
 /// Largest number of elements of one value or constant.
 pub const MAX_ELEMENTS: usize = 1 << 28;
 
+/// Largest number of boxes of a table.
+pub const MAX_BOXES: u64 = 1 << 20;
+
 /// A broken rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
 #[error("{rule}: {place}: {message}")]
@@ -149,11 +152,11 @@ fn phase(graph: &Graph, value: &Value) -> Result<(), String> {
     let phase = graph.phase;
     let legal = match &value.op {
         Op::AvgPool { .. } | Op::BatchNorm { .. } => phase.is_real(),
-        Op::Map { shift, .. } => {
+        Op::Map { shift, resolution, .. } => {
             if phase.is_real() {
-                shift.is_none()
+                shift.is_none() && resolution.is_none()
             } else {
-                phase <= Phase::Ranged
+                phase <= Phase::Ranged && (resolution.is_none() || phase == Phase::Ranged)
             }
         }
         Op::Lut { .. } => phase == Phase::Tabled,
@@ -251,11 +254,18 @@ fn range(graph: &Graph, value: &Value) -> Result<(), String> {
 }
 
 fn table(graph: &Graph, value: &Value) -> Result<(), String> {
-    let (Op::Lut { table, domain, read, .. } | Op::Pbs { table, domain, read, .. }) = &value.op else { return Ok(()) };
-    let boxes = graph.table(*table).boxes() as u64;
+    let (table, domain, read) = match &value.op {
+        Op::Lut { table, domain, read, .. } | Op::Pbs { table, domain, read, .. } => (Some(table), domain, read),
+        Op::Map { resolution: Some((domain, read)), .. } => (None, domain, read),
+        _ => return Ok(()),
+    };
     if domain.width == 0 || domain.width > 1 << 40 || domain.lo.iter().any(|lo| lo.abs() > 1 << 50) {
         return Err("the domain is empty or beyond 2^40 integers".into());
     }
+    if read.boxes(domain.width) > MAX_BOXES {
+        return Err(format!("read={read} over {} integers has more than 2^20 boxes", domain.width));
+    }
+    let boxes = table.map_or_else(|| read.boxes(domain.width), |t| graph.table(*t).boxes() as u64);
     if boxes != read.boxes(domain.width) {
         return Err(format!(
             "the table has {boxes} boxes, read={read} over {} integers has {}",
@@ -313,9 +323,12 @@ fn outputs(graph: &Graph, output: &crate::graph::Output) -> Result<(), (&'static
             return Err(("phase", "the bias has the wrong kind of numbers".into()));
         }
     }
-    let tabled = graph.phase >= Phase::Tabled;
-    if output.read.is_some() != tabled || output.domain.is_some() != tabled {
-        return Err(("phase", "outputs have a resolution and a domain from `tabled` on".into()));
+    let phase = graph.phase;
+    if output.read.is_some() != output.domain.is_some()
+        || (output.read.is_some() && phase < Phase::Ranged)
+        || (output.read.is_none() && phase >= Phase::Tabled)
+    {
+        return Err(("phase", "outputs have a resolution and a domain from `tabled` on, none before `ranged`".into()));
     }
     if let Some(domain) = &output.domain {
         if domain.width == 0 || domain.width > 1 << 40 || (domain.lo.len() != 1 && domain.lo.len() != value.channels())

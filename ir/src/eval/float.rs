@@ -48,7 +48,7 @@ impl Elementwise<f32> for Real<'_> {
     fn apply(&self, (): &mut (), id: Id<Value>, mut x: ArrayD<f32>) -> ArrayD<f32> {
         let entry = |id, channel| self.0.constant(id).channel(channel);
         match &self.0.value(id).op {
-            Op::Map { chain, shift: _, x: _ } => kernels::for_each_channel(&mut x, |channel, e| {
+            Op::Map { chain, shift: _, x: _, resolution: _ } => kernels::for_each_channel(&mut x, |channel, e| {
                 let real = chain.iter().fold(f64::from(*e), |real, f| f.apply(real, |c| entry(c, channel)));
                 *e = real as f32;
             }),

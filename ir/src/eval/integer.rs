@@ -2,14 +2,14 @@
 
 use std::sync::Mutex;
 
-use ndarray::{ArrayD, Axis};
+use ndarray::{Array2, ArrayD, Axis};
 
 use super::{Elementwise, Evaluation, constants, kernels, run};
 use crate::func::quantize;
 use crate::graph::{Data, Elem, Graph, Value};
 use crate::id::Id;
 use crate::op::Op;
-use crate::table::{Domain, Reader, Table};
+use crate::table::{Domain, Read, Reader, Table};
 
 /// Evaluates an integer graph (phases `quantized` to `circuit`) on `[rows, ...]` integers per input.
 pub fn integer(graph: &Graph, inputs: &[ArrayD<i64>]) -> Evaluation {
@@ -145,16 +145,37 @@ impl Elementwise<f64> for Exact<'_> {
 }
 
 /// The definition of an integer `map`: dequantize, apply the chain, quantize into the result's type.
+/// With a resolution it is the table that `tabulate` will build, read at the operand.
 fn map(graph: &Graph, value: &Value, operand: &Value, x: &mut ArrayD<f64>) {
-    kernels::for_each_channel(x, |channel, e| *e = map_entry(graph, value, operand, channel, *e as i64) as f64);
+    let Op::Map { resolution, .. } = &value.op else { unreachable!("called on maps") };
+    let Some((domain, read)) = resolution else {
+        kernels::for_each_channel(x, |channel, e| *e = map_entry(graph, value, operand, channel, *e as i64) as f64);
+        return;
+    };
+    let rows = map_table(graph, value, operand, domain, *read);
+    let reader = Reader { width: domain.width, boxes: rows.ncols() as u64, span: domain.width };
+    kernels::for_each_channel(x, |channel, e| {
+        let row = rows.row(if rows.nrows() == 1 { 0 } else { channel });
+        let row = row.as_slice().expect("row-major");
+        *e = reader.read(row, *e as i64 - domain.channel(channel).lo) as f64;
+    });
 }
 
-/// One entry of the table that an integer `map` stands for: its result at the integer `x` of `channel`.
+/// The entries `[channels, boxes]` of the table that an integer `map` stands for: its result at the middle of each box.
+pub fn map_table(graph: &Graph, value: &Value, operand: &Value, domain: &Domain, read: Read) -> Array2<i64> {
+    let boxes = read.boxes(domain.width);
+    let reader = Reader { width: domain.width, boxes, span: domain.width };
+    Array2::from_shape_fn((value.channels(), boxes as usize), |(channel, index)| {
+        map_entry(graph, value, operand, channel, domain.channel(channel).lo + reader.centre(index as u64))
+    })
+}
+
+/// The result of an integer `map` at the integer `x` of `channel`, whatever its resolution.
 ///
 /// # Panics
 /// When `value` is not a `map`, or has no scale: the verifier has refused that graph.
 pub fn map_entry(graph: &Graph, value: &Value, operand: &Value, channel: usize, x: i64) -> i64 {
-    let Op::Map { shift, chain, x: _ } = &value.op else { panic!("the value is a map") };
+    let Op::Map { shift, chain, resolution: _, x: _ } = &value.op else { panic!("the value is a map") };
     let scale = |v: &Value| f64::from(v.channel_scale(channel).expect("verified: integer values have a scale"));
     let entry = |id| graph.constant(id).channel(channel);
     let real = scale(operand) * (x as f64 + shift.map_or(0.0, entry));

@@ -18,7 +18,7 @@ use kernels::Number;
 
 pub use circuit::simulate;
 pub use float::{float, float_observe};
-pub use integer::{integer, integer_all, map_entry};
+pub use integer::{integer, integer_all, map_entry, map_table};
 
 /// Outputs of an integer or circuit evaluation.
 #[derive(Clone, Debug, PartialEq)]
