@@ -15,6 +15,7 @@ pub mod ranges;
 pub mod rebuild;
 pub mod shape;
 pub mod table;
+pub mod text;
 pub mod verify;
 
 pub use func::Func;

@@ -71,7 +71,7 @@ pub enum Problem {
         limit: usize,
     },
     /// A digest whose list is not at hand.
-    #[error("got #{digest}, allowed: a list of {of} in the sidecar")]
+    #[error("got {digest}, allowed: a list of {of} in the sidecar")]
     NoList {
         /// The digest in the text.
         digest: String,

@@ -1,0 +1,465 @@
+//! The parser's grammar of values and outputs: ops, their fields, facts.
+
+use super::lex::{Token, unquote};
+use super::parse::{Line, Parsed, Parser, new_id};
+use crate::func::Func;
+use crate::graph::{Cipher, Const, Elem, Facts, Key, Origin, Output, Post, Value};
+use crate::id::Id;
+use crate::op::{ConvGeometry, Op, PoolGeometry};
+use crate::table::{Domain, Read, Table};
+
+/// Greatest difference between a stated and a derived number of bits: two decimals are printed.
+const BITS_TOLERANCE: f64 = 0.0051;
+
+impl<'t> Parser<'t> {
+    /// `%name: elem[shape] = op ; facts`.
+    pub(super) fn value(&mut self, line: &mut Line<'t>, heading: Option<Id<Origin>>) -> Parsed<()> {
+        let (name, span) = line.name_value()?;
+        let id = new_id(&self.graph.values, "values", span.clone())?;
+        if self.values.contains_key(&name) {
+            return Err(line.duplicate(span));
+        }
+        line.punct(':')?;
+        let elem = elem(line)?;
+        let (shape, _) = line.shape()?;
+        line.punct('=')?;
+        let op = self.op(line)?;
+        let mut value =
+            Value { name: name.clone(), shape, elem, op, facts: Facts::default(), cipher: None, from: vec![] };
+        value.from.extend(heading);
+        if line.eat(';')? {
+            self.facts(line, &mut value)?;
+        } else if !matches!(line.cursor.peek()?.0, Token::End) {
+            let (_, span) = line.cursor.peek()?;
+            return Err(line.expected(span, "`;` and facts, or the end of the line"));
+        }
+        self.graph.values.push(value);
+        self.values.insert(name, id);
+        Ok(())
+    }
+
+    fn facts(&mut self, line: &mut Line<'t>, value: &mut Value) -> Parsed<()> {
+        let mut bits = false;
+        loop {
+            let (token, span) = line.cursor.peek()?;
+            let twice = match token {
+                Token::End => return Ok(()),
+                Token::Word("scale") => {
+                    let scale = self.real_list(line.keyed("scale")?, Line::real)?;
+                    value.facts.scale.replace(scale).is_some()
+                }
+                Token::Word("seen") => {
+                    let seen = self.seen(line.keyed("seen")?)?;
+                    value.facts.seen.replace(seen).is_some()
+                }
+                Token::Word("range") => {
+                    let range = self.intervals(line.keyed("range")?)?;
+                    value.facts.range.replace(range).is_some()
+                }
+                Token::Word("bits") => {
+                    check_bits(line, value)?;
+                    std::mem::replace(&mut bits, true)
+                }
+                Token::Param(_) => {
+                    let cipher = self.cipher(line)?;
+                    value.cipher.replace(cipher).is_some()
+                }
+                Token::Word("also") if !value.from.is_empty() => {
+                    line.word("also")?;
+                    let twice = value.from.len() > 1;
+                    value.from.push(self.origin(line)?);
+                    while let (Token::Quoted(_), _) = line.cursor.peek()? {
+                        value.from.push(self.origin(line)?);
+                    }
+                    twice
+                }
+                _ => {
+                    let also = if value.from.is_empty() { "" } else { ", also" };
+                    return Err(line.expected(span, format!("a fact: scale, seen, range, bits, !p0.big{also}")));
+                }
+            };
+            if twice {
+                return Err(line.duplicate(span));
+            }
+        }
+    }
+
+    /// `!p0.big span=256 sd=2^-30`.
+    fn cipher(&mut self, line: &mut Line<'t>) -> Parsed<Cipher> {
+        let (token, span) = line.cursor.next()?;
+        let name = if let Token::Param(name) = token { name } else { "" };
+        let (set, key) = match name.rsplit_once('.') {
+            Some((set, "big")) => (set, Key::Big),
+            Some((set, "small")) => (set, Key::Small),
+            _ => return Err(line.expected(span, "a key: !p0.big, !p0.small")),
+        };
+        let index = set.strip_prefix('p').and_then(|i| i.parse::<usize>().ok());
+        // The second comparison refuses other ways to write the number.
+        let params = index.filter(|&i| i < self.graph.params.len() && format!("p{i}") == set).map(Id::new);
+        let params = params.ok_or_else(|| line.undefined(span, "a key of a parameter set of this text"))?;
+        let span = line.keyed("span")?.integer("the number of integers on the half torus")?;
+        let log2_sd = self.real_list(line.keyed("sd")?, |line| {
+            if line.cursor.peek()?.0 == Token::Word("trivial") {
+                line.word("trivial")?;
+                return Ok(f32::NEG_INFINITY);
+            }
+            line.log2()
+        })?;
+        Ok(Cipher { params, key, span, log2_sd })
+    }
+
+    /// `output %value "name", fields`.
+    pub(super) fn output(&mut self, line: &mut Line<'t>) -> Parsed<()> {
+        line.word("output")?;
+        let value = self.value_id(line)?;
+        let (token, span) = line.cursor.next()?;
+        let Token::Quoted(name) = token else {
+            return Err(line.expected(span, "the name of the output in quotes"));
+        };
+        new_id(&self.graph.outputs, "outputs", span.clone())?;
+        let name = unquote(name);
+        self.output_name(line, &name, span)?;
+        let mut output = Output {
+            value,
+            name,
+            bias: None,
+            read: None,
+            domain: None,
+            log2_bound: None,
+            log2_fail: None,
+            post: vec![],
+        };
+        self.fields(line, &["read", "domain", "bias", "bound", "fail", "post"], |parser, line, key| {
+            match key {
+                "read" => output.read = Some(read(line)?),
+                "domain" => output.domain = Some(parser.domain(line)?),
+                "bias" => output.bias = Some(parser.const_id(line)?),
+                "bound" => output.log2_bound = Some(line.log2()?),
+                "fail" => output.log2_fail = Some(line.log2()?),
+                _ => output.post = post(line)?,
+            }
+            Ok(())
+        })?;
+        self.graph.outputs.push(output);
+        Ok(())
+    }
+
+    fn op(&mut self, line: &mut Line<'t>) -> Parsed<Op> {
+        let (token, span) = line.cursor.next()?;
+        let keyword = if let Token::Word(word) = token { word } else { "" };
+        Ok(match keyword {
+            "input" => Op::Input,
+            "dot" => {
+                let x = self.value_id(line)?;
+                Op::Dot { x, w: self.second_const(line)? }
+            }
+            "conv" => {
+                let x = self.value_id(line)?;
+                let w = self.second_const(line)?;
+                let mut geometry = ConvGeometry { strides: [1; 2], pads: [0; 4], dilations: [1; 2], groups: 1 };
+                self.fields(line, &["strides", "pads", "dilations", "groups"], |_, line, key| {
+                    match key {
+                        "strides" => geometry.strides = line.array()?,
+                        "pads" => geometry.pads = line.array()?,
+                        "dilations" => geometry.dilations = line.array()?,
+                        _ => geometry.groups = line.integer("a number of groups")?,
+                    }
+                    Ok(())
+                })?;
+                Op::Conv { x, w, geometry }
+            }
+            "sum-pool" => {
+                let (x, geometry) = self.pool(line)?;
+                Op::SumPool { x, geometry }
+            }
+            "avg-pool" => {
+                let (x, geometry) = self.pool(line)?;
+                Op::AvgPool { x, geometry }
+            }
+            "batch-norm" => self.batch_norm(line)?,
+            "add-clear" => {
+                let x = self.value_id(line)?;
+                Op::AddClear { x, c: self.second_const(line)? }
+            }
+            "mul-clear" => {
+                let x = self.value_id(line)?;
+                Op::MulClear { x, c: self.second_const(line)? }
+            }
+            "add" => {
+                let (a, b) = self.two_values(line)?;
+                Op::Add { a, b }
+            }
+            "sub" => {
+                let (a, b) = self.two_values(line)?;
+                Op::Sub { a, b }
+            }
+            "neg" => Op::Neg { x: self.value_id(line)? },
+            "slice" => {
+                let (x, starts, steps) = self.two_lists(line, ["starts", "steps"])?;
+                Op::Slice { x, starts, steps }
+            }
+            "pad" => {
+                let (x, before, after) = self.two_lists(line, ["before", "after"])?;
+                Op::Pad { x, before, after }
+            }
+            "reshape" => Op::Reshape { x: self.value_id(line)? },
+            "transpose" => {
+                let x = self.value_id(line)?;
+                line.eat(',')?;
+                Op::Transpose { x, perm: line.keyed("perm")?.dims()? }
+            }
+            "map" => self.map(line)?,
+            "lut" => {
+                let (x, table, fields) = self.table_read(line, &["domain", "read"])?;
+                Op::Lut { x, table, domain: fields.domain, read: fields.read }
+            }
+            "keyswitch" => Op::Keyswitch { x: self.value_id(line)? },
+            "pbs" => {
+                let (x, table, fields) = self.table_read(line, &["domain", "read", "bound", "fail"])?;
+                Op::Pbs {
+                    x,
+                    table,
+                    domain: fields.domain,
+                    read: fields.read,
+                    log2_bound: fields.log2_bound,
+                    log2_fail: fields.log2_fail,
+                }
+            }
+            _ => {
+                let allowed = "an op: input, dot, conv, sum-pool, avg-pool, batch-norm, add-clear, mul-clear, add, sub, \
+                               neg, slice, pad, reshape, transpose, map, lut, keyswitch, pbs";
+                return Err(line.expected(span, allowed));
+            }
+        })
+    }
+
+    fn second_const(&mut self, line: &mut Line<'t>) -> Parsed<Id<Const>> {
+        line.punct(',')?;
+        self.const_id(line)
+    }
+
+    fn two_values(&mut self, line: &mut Line<'t>) -> Parsed<(Id<Value>, Id<Value>)> {
+        let a = self.value_id(line)?;
+        line.punct(',')?;
+        Ok((a, self.value_id(line)?))
+    }
+
+    fn two_lists(
+        &mut self,
+        line: &mut Line<'t>,
+        keys: [&'static str; 2],
+    ) -> Parsed<(Id<Value>, Vec<usize>, Vec<usize>)> {
+        let x = self.value_id(line)?;
+        let mut lists = [None, None];
+        self.fields(line, &keys, |_, line, key| {
+            lists[usize::from(key == keys[1])] = Some(line.dims()?);
+            Ok(())
+        })?;
+        let [first, second] = lists;
+        Ok((x, required(line, first, keys[0])?, required(line, second, keys[1])?))
+    }
+
+    fn pool(&mut self, line: &mut Line<'t>) -> Parsed<(Id<Value>, PoolGeometry)> {
+        let x = self.value_id(line)?;
+        let (mut kernel, mut strides, mut pads) = (None, [1; 2], [0; 4]);
+        self.fields(line, &["kernel", "strides", "pads"], |_, line, key| {
+            match key {
+                "kernel" => kernel = Some(line.array()?),
+                "strides" => strides = line.array()?,
+                _ => pads = line.array()?,
+            }
+            Ok(())
+        })?;
+        Ok((x, PoolGeometry { kernel: required(line, kernel, "kernel")?, strides, pads }))
+    }
+
+    fn batch_norm(&mut self, line: &mut Line<'t>) -> Parsed<Op> {
+        let x = self.value_id(line)?;
+        let (mut scale, mut bias, mut mean, mut var, mut epsilon) = (None, None, None, None, None);
+        self.fields(line, &["scale", "bias", "mean", "var", "epsilon"], |parser, line, key| {
+            match key {
+                "scale" => scale = Some(parser.const_id(line)?),
+                "bias" => bias = Some(parser.const_id(line)?),
+                "mean" => mean = Some(parser.const_id(line)?),
+                "var" => var = Some(parser.const_id(line)?),
+                _ => epsilon = Some(line.real()?),
+            }
+            Ok(())
+        })?;
+        Ok(Op::BatchNorm {
+            x,
+            scale: required(line, scale, "scale")?,
+            bias: required(line, bias, "bias")?,
+            mean: required(line, mean, "mean")?,
+            var: required(line, var, "var")?,
+            epsilon: required(line, epsilon, "epsilon")?,
+        })
+    }
+
+    /// `map %x, shift=@b, domain=.., read=.. | relu | ...`.
+    fn map(&mut self, line: &mut Line<'t>) -> Parsed<Op> {
+        let x = self.value_id(line)?;
+        let (mut shift, mut domain, mut resolution) = (None, None, None);
+        self.fields(line, &["shift", "domain", "read"], |parser, line, key| {
+            match key {
+                "shift" => shift = Some(parser.const_id(line)?),
+                "domain" => domain = Some(parser.domain(line)?),
+                _ => resolution = Some(read(line)?),
+            }
+            Ok(())
+        })?;
+        let resolution = match (domain, resolution) {
+            (None, None) => None,
+            (domain, read) => Some((required(line, domain, "domain")?, required(line, read, "read")?)),
+        };
+        let mut chain = vec![];
+        while line.eat('|')? {
+            chain.push(self.func(line)?);
+        }
+        Ok(Op::Map { x, shift, chain, resolution })
+    }
+
+    fn func(&mut self, line: &mut Line<'t>) -> Parsed<Func> {
+        let (token, span) = line.cursor.next()?;
+        let keyword = if let Token::Word(word) = token { word } else { "" };
+        Ok(match keyword {
+            "relu" => Func::Relu,
+            "leaky-relu" => Func::LeakyRelu(line.real()?),
+            "clip" => Func::Clip(line.real()?, line.real()?),
+            "sigmoid" => Func::Sigmoid,
+            "tanh" => Func::Tanh,
+            "gelu" => Func::Gelu,
+            "silu" => Func::Silu,
+            "abs" => Func::Abs,
+            "sign" => Func::Sign,
+            "exp" => Func::Exp,
+            "sqrt" => Func::Sqrt,
+            "mul" => Func::Mul(self.const_id(line)?),
+            "add" => Func::Add(self.const_id(line)?),
+            "quant" => Func::Quant { scale: line.real()?, to: line.interval()? },
+            _ => {
+                let allowed = "a function: relu, leaky-relu, clip, sigmoid, tanh, gelu, silu, abs, sign, exp, sqrt, mul, \
+                               add, quant";
+                return Err(line.expected(span, allowed));
+            }
+        })
+    }
+
+    /// `%x, @table, domain=.., read=..` and, where allowed, `bound=` and `fail=`.
+    fn table_read(&mut self, line: &mut Line<'t>, keys: &[&'static str]) -> Parsed<(Id<Value>, Id<Table>, TableRead)> {
+        let x = self.value_id(line)?;
+        line.punct(',')?;
+        let table = self.table_id(line)?;
+        let (mut domain, mut resolution, mut bound, mut fail) = (None, None, None, None);
+        self.fields(line, keys, |parser, line, key| {
+            match key {
+                "domain" => domain = Some(parser.domain(line)?),
+                "read" => resolution = Some(read(line)?),
+                "bound" => bound = Some(line.log2()?),
+                _ => fail = Some(line.log2()?),
+            }
+            Ok(())
+        })?;
+        let noise = keys.contains(&"bound");
+        Ok((
+            x,
+            table,
+            TableRead {
+                domain: required(line, domain, "domain")?,
+                read: required(line, resolution, "read")?,
+                log2_bound: if noise { required(line, bound, "bound")? } else { 0.0 },
+                log2_fail: if noise { required(line, fail, "fail")? } else { 0.0 },
+            },
+        ))
+    }
+
+    /// `key=..` in any order, each at most once, with or without commas between them.
+    fn fields(
+        &mut self,
+        line: &mut Line<'t>,
+        keys: &[&'static str],
+        mut set: impl FnMut(&mut Self, &mut Line<'t>, &'static str) -> Parsed<()>,
+    ) -> Parsed<()> {
+        let mut done = vec![];
+        loop {
+            let comma = line.eat(',')?;
+            let (token, span) = line.cursor.peek()?;
+            let key = keys.iter().copied().find(|key| token == Token::Word(key));
+            let Some(key) = key else {
+                if comma || matches!(token, Token::Word(_)) {
+                    return Err(line.expected(span, format!("a field: {}", keys.join(", "))));
+                }
+                return Ok(());
+            };
+            if done.contains(&key) {
+                return Err(line.duplicate(span));
+            }
+            done.push(key);
+            set(self, line.keyed(key)?, key)?;
+        }
+    }
+}
+
+/// Fields of an op that reads a table.
+struct TableRead {
+    domain: Domain,
+    read: Read,
+    log2_bound: f32,
+    log2_fail: f32,
+}
+
+fn required<T>(line: &Line<'_>, field: Option<T>, key: &str) -> Parsed<T> {
+    match field {
+        Some(field) => Ok(field),
+        None => {
+            let (_, span) = line.cursor.peek()?;
+            Err(line.expected(span, format!("the field {key}=")))
+        }
+    }
+}
+
+fn elem(line: &mut Line<'_>) -> Parsed<Elem> {
+    let (token, span) = line.cursor.peek()?;
+    match token {
+        Token::Punct('[') => Ok(Elem::Int(line.interval()?)),
+        Token::Word("f32") => line.word("f32").map(|()| Elem::F32),
+        Token::Word("int") => line.word("int").map(|()| Elem::IntUnknown),
+        _ => Err(line.expected(span, "a type: f32, int, [lo, hi]")),
+    }
+}
+
+fn read(line: &mut Line<'_>) -> Parsed<Read> {
+    let (token, span) = line.cursor.next()?;
+    match token {
+        Token::Word("exact") => Ok(Read::Exact),
+        Token::Word("approximate") => Ok(Read::Approximate(line.integer("a number of bits")?)),
+        _ => Err(line.expected(span, "exact, approximate <bits>")),
+    }
+}
+
+fn post(line: &mut Line<'_>) -> Parsed<Vec<Post>> {
+    const ALL: [Post; 4] = [Post::Sigmoid, Post::Softmax, Post::LogSoftmax, Post::ArgMax];
+    let mut out = vec![];
+    loop {
+        let (token, span) = line.cursor.peek()?;
+        match ALL.into_iter().find(|p| token == Token::Word(p.keyword())) {
+            Some(post) => {
+                line.word(post.keyword())?;
+                out.push(post);
+            }
+            None if out.is_empty() => return Err(line.expected(span, "sigmoid, softmax, log-softmax, argmax")),
+            None => return Ok(out),
+        }
+    }
+}
+
+/// `bits=8.37`: derived from the type, so it only has to agree.
+fn check_bits(line: &mut Line<'_>, value: &Value) -> Parsed<()> {
+    let (_, span) = line.keyed("bits")?.cursor.peek()?;
+    let stated: f64 = line.integer("a number of bits")?;
+    match value.elem {
+        Elem::Int(interval) if (interval.bits() - stated).abs() <= BITS_TOLERANCE => Ok(()),
+        Elem::Int(interval) => Err(line.expected(span, format!("{:.2}, the bits of {interval}", interval.bits()))),
+        Elem::F32 | Elem::IntUnknown => Err(line.expected(span, "bits only of a value whose type is an interval")),
+    }
+}
