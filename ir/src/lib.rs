@@ -3,6 +3,7 @@
 //! A [`graph::Graph`] is one network in one [`graph::Phase`], from the trained model to the circuit. Values are
 //! tensors; a convolution is one op. The crate reads no files, knows no ONNX and runs no cryptography.
 
+pub mod artifact;
 pub mod client;
 pub mod eval;
 pub mod func;

@@ -9,7 +9,7 @@ use thiserror::Error;
 /// A text that is not a graph.
 #[derive(Clone, Debug, PartialEq, Error, Diagnostic)]
 #[error("line {line}, column {column}: {problem}")]
-#[diagnostic(code(text::parse), help("{}", problem.help()))]
+#[diagnostic(code(ir::parse), help("{}", problem.help()))]
 pub struct ParseError {
     /// Line, from 1.
     pub line: usize,
