@@ -5,6 +5,7 @@
 
 pub mod artifact;
 pub mod client;
+pub mod count;
 pub mod eval;
 pub mod func;
 pub mod graph;
@@ -15,6 +16,7 @@ pub mod params;
 pub mod ranges;
 pub mod rebuild;
 pub mod shape;
+pub mod stats;
 pub mod table;
 pub mod text;
 pub mod verify;

@@ -1,0 +1,231 @@
+//! Statistics of a circuit: what each ONNX node and the whole cost, with units in the names.
+
+use serde::{Deserialize, Serialize};
+
+use crate::graph::{Graph, Value};
+use crate::id::Id;
+use crate::op::Op;
+use crate::{Read, count};
+
+/// Numbers of one ONNX node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeStats {
+    /// Name of the node.
+    pub node: String,
+    /// Operator.
+    pub op: String,
+    /// Shape of its result.
+    pub shape: Vec<usize>,
+    /// Bits of its widest accumulator that occur: the domain that a table or an output reads.
+    pub accumulator_bits: Option<f64>,
+    /// Bits of the same accumulator in the proven worst case.
+    pub worst_case_bits: Option<f64>,
+    /// log2 of the number of boxes of its tables.
+    pub table_bits: Option<f64>,
+    /// Distinct tables (rows).
+    pub tables: u64,
+    /// Bootstraps.
+    pub bootstraps: u64,
+    /// Keyswitches.
+    pub keyswitches: u64,
+    /// Products of a ciphertext by a clear weight.
+    pub clear_products: u64,
+    /// Additions of two ciphertexts.
+    pub encrypted_additions: u64,
+    /// Additions of a clear number to a ciphertext.
+    pub clear_additions: u64,
+    /// log2 of the predicted standard deviation of the noise in front of its tables (after the keyswitch), worst channel.
+    pub log2_sd: Option<f64>,
+    /// log2 of the noise that its tables still read right.
+    pub log2_bound: Option<f64>,
+    /// log2 of the probability that one of its tables is read wrong.
+    pub log2_p_fail: Option<f64>,
+}
+
+/// Numbers of a circuit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Statistics {
+    /// Name of the model.
+    pub model: String,
+    /// Per ONNX node, in order.
+    pub nodes: Vec<NodeStats>,
+    /// Sums over the nodes; widths and noise are the worst of them.
+    pub total: NodeStats,
+    /// Bootstraps that follow one another.
+    pub depth: u64,
+    /// Largest number of bootstraps at one depth.
+    pub widest_level: u64,
+    /// Parameter sets, as text.
+    pub parameters: Vec<String>,
+    /// Security of the parameters in bits, and what that rests on.
+    pub security_bits: u32,
+    /// log2 of the probability that anything is read wrong in one inference.
+    pub log2_p_fail_inference: f64,
+    /// Bytes of the server's bootstrap key.
+    pub bootstrap_key_bytes: u64,
+    /// Bytes of the server's keyswitch key.
+    pub keyswitch_key_bytes: u64,
+    /// Bytes of one ciphertext under the big key.
+    pub ciphertext_bytes: u64,
+    /// Numbers that a client encrypts for one row.
+    pub inputs: u64,
+    /// Numbers that a client decrypts for one row.
+    pub outputs: u64,
+    /// Bytes of the ciphertexts alive at the same time for one row, at most.
+    pub peak_ciphertext_bytes: u64,
+}
+
+impl Statistics {
+    /// Counts a graph of phase `circuit`.
+    pub fn of(graph: &Graph) -> Self {
+        let mut nodes: Vec<NodeStats> = vec![];
+        for (id, value) in graph.iter() {
+            let (node, op) = match value.from.first() {
+                Some(o) => (graph.origins[o.index()].node.clone(), graph.origins[o.index()].op.clone()),
+                None => (value.name.clone(), value.op.keyword().to_owned()),
+            };
+            let at = nodes.iter().position(|n| n.node == node && n.op == op).unwrap_or_else(|| {
+                nodes.push(NodeStats { node, op, ..NodeStats::default() });
+                nodes.len() - 1
+            });
+            add(graph, id, value, &mut nodes[at]);
+        }
+        for output in &graph.outputs {
+            let value = graph.value(output.value);
+            let place = graph.place(output.value);
+            let node = nodes.iter_mut().find(|n| format!("\"{}\" {}", n.node, n.op) == place);
+            if let (Some(node), Some(domain)) = (node, &output.domain) {
+                raise(&mut node.accumulator_bits, Some((domain.width as f64).log2()));
+                raise(&mut node.worst_case_bits, value.interval().map(|i| i.bits()));
+            }
+        }
+        let (depth, widest_level) = levels(graph);
+        let params = graph.params.first();
+        Self {
+            model: graph.name.clone(),
+            total: total(&nodes),
+            nodes,
+            depth,
+            widest_level,
+            parameters: graph.params.iter().map(ToString::to_string).collect(),
+            security_bits: graph.params.iter().map(|p| p.curve.bits()).min().unwrap_or(0),
+            log2_p_fail_inference: log2_p_fail(graph),
+            bootstrap_key_bytes: params.map_or(0, |p| p.bootstrap_key_bytes()),
+            keyswitch_key_bytes: params.map_or(0, |p| p.keyswitch_key_bytes()),
+            ciphertext_bytes: params.map_or(0, |p| p.big_ciphertext_bytes()),
+            inputs: graph.inputs().iter().map(|i| graph.value(*i).elements() as u64).sum(),
+            outputs: graph.outputs.iter().map(|o| graph.value(o.value).elements() as u64).sum(),
+            peak_ciphertext_bytes: peak_elements(graph) * params.map_or(0, |p| p.big_ciphertext_bytes()),
+        }
+    }
+}
+
+fn raise(slot: &mut Option<f64>, value: Option<f64>) {
+    if let Some(value) = value {
+        *slot = Some(slot.map_or(value, |s| s.max(value)));
+    }
+}
+
+fn add(graph: &Graph, id: Id<Value>, value: &Value, node: &mut NodeStats) {
+    let elements = value.elements() as u64;
+    if !matches!(value.op, Op::Keyswitch { .. }) {
+        node.shape = value.shape.clone();
+    }
+    node.clear_products += count::clear_products(graph, value);
+    node.encrypted_additions += count::encrypted_additions(graph, value);
+    node.clear_additions += count::clear_additions(value);
+    match &value.op {
+        Op::Keyswitch { x } => {
+            node.keyswitches += elements;
+            raise(&mut node.worst_case_bits, graph.value(*x).interval().map(|i| i.bits()));
+            let worst = value.cipher.as_ref().and_then(|c| c.log2_sd.iter().copied().reduce(f32::max));
+            raise(&mut node.log2_sd, worst.map(f64::from));
+            for user in graph.values[id.index()..].iter() {
+                if let Op::Pbs { x, domain, .. } = &user.op
+                    && *x == id
+                {
+                    raise(&mut node.accumulator_bits, Some((domain.width as f64).log2()));
+                }
+            }
+        }
+        Op::Pbs { table, domain, read, log2_bound, log2_fail, x: _ } => {
+            let read: Read = *read;
+            node.bootstraps += elements;
+            node.tables += graph.table(*table).entries.nrows() as u64;
+            raise(&mut node.table_bits, Some((read.boxes(domain.width) as f64).log2()));
+            node.log2_bound = Some(node.log2_bound.map_or(f64::from(*log2_bound), |b| b.min(f64::from(*log2_bound))));
+            raise(&mut node.log2_p_fail, Some(f64::from(*log2_fail)));
+        }
+        _ => {}
+    }
+}
+
+fn total(nodes: &[NodeStats]) -> NodeStats {
+    let mut total = NodeStats { node: "total".into(), ..NodeStats::default() };
+    for n in nodes {
+        total.tables += n.tables;
+        total.bootstraps += n.bootstraps;
+        total.keyswitches += n.keyswitches;
+        total.clear_products += n.clear_products;
+        total.encrypted_additions += n.encrypted_additions;
+        total.clear_additions += n.clear_additions;
+        raise(&mut total.accumulator_bits, n.accumulator_bits);
+        raise(&mut total.worst_case_bits, n.worst_case_bits);
+        raise(&mut total.table_bits, n.table_bits);
+        raise(&mut total.log2_sd, n.log2_sd);
+        raise(&mut total.log2_p_fail, n.log2_p_fail);
+        total.log2_bound = match (total.log2_bound, n.log2_bound) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+    }
+    total
+}
+
+/// Depth in bootstraps and the largest number of bootstraps at one depth.
+fn levels(graph: &Graph) -> (u64, u64) {
+    let mut depth = vec![0u64; graph.values.len()];
+    let mut width = std::collections::BTreeMap::<u64, u64>::new();
+    for (id, value) in graph.iter() {
+        let below = value.op.operands().iter().map(|o| depth[o.index()]).max().unwrap_or(0);
+        let is_table = matches!(value.op, Op::Pbs { .. });
+        depth[id.index()] = below + u64::from(is_table);
+        if is_table {
+            *width.entry(below + 1).or_default() += value.elements() as u64;
+        }
+    }
+    (depth.iter().copied().max().unwrap_or(0), width.values().copied().max().unwrap_or(0))
+}
+
+fn log2_p_fail(graph: &Graph) -> f64 {
+    let tables = graph.values.iter().filter_map(|v| match v.op {
+        Op::Pbs { log2_fail, .. } => Some((log2_fail, v.elements())),
+        _ => None,
+    });
+    let outputs = graph.outputs.iter().filter_map(|o| Some((o.log2_fail?, graph.value(o.value).elements())));
+    let log_right: f64 =
+        tables.chain(outputs).map(|(log2, count)| count as f64 * (-f64::from(log2).exp2().min(1.0)).ln_1p()).sum();
+    (-log_right.exp_m1()).log2().max(-1000.0)
+}
+
+/// Largest number of elements alive at once when values are freed after their last use.
+fn peak_elements(graph: &Graph) -> u64 {
+    let mut last = vec![0; graph.values.len()];
+    for (id, value) in graph.iter() {
+        value.op.operands().iter().for_each(|o| last[o.index()] = id.index());
+    }
+    graph.outputs.iter().for_each(|o| last[o.value.index()] = usize::MAX);
+    let (mut alive, mut peak) = (0u64, 0u64);
+    for (id, value) in graph.iter() {
+        alive += value.elements() as u64;
+        peak = peak.max(alive);
+        let mut operands = value.op.operands();
+        operands.dedup();
+        for operand in operands {
+            if last[operand.index()] == id.index() {
+                alive -= graph.value(operand).elements() as u64;
+            }
+        }
+    }
+    peak
+}

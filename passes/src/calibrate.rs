@@ -1,0 +1,236 @@
+//! calibrate: runs the calibration rows through the float graph and records the range of every value.
+//!
+//! Accumulators keep everything seen. Values that will be quantized (inputs and results of maps) get the range that
+//! the calibration method asks for, per channel: everything, a percentile, or the range with the smallest mean square
+//! quantization error at the width the value will have.
+
+use std::sync::Mutex;
+
+use fhe_ir::eval::float_observe;
+use fhe_ir::{Graph, Op, Phase, Rebuild, Value, client};
+use ndarray::ArrayD;
+
+use crate::options::CalibrationMethod;
+use crate::pass::{Pass, PassCx, PassError, Place};
+
+/// See the module.
+pub struct Calibrate;
+
+/// Bins of the histogram of a channel.
+const BINS: usize = 1024;
+
+impl Pass for Calibrate {
+    fn name(&self) -> &'static str {
+        "calibrate"
+    }
+
+    fn summary(&self) -> &'static str {
+        "record the range of every value on the calibration data"
+    }
+
+    fn takes(&self) -> (Phase, Phase) {
+        (Phase::Float, Phase::Float)
+    }
+
+    fn gives(&self) -> Option<Phase> {
+        Some(Phase::Calibrated)
+    }
+
+    fn run(&self, graph: Graph, cx: &mut PassCx<'_>) -> Result<Graph, PassError> {
+        let inputs = checked_rows(&graph, cx)?;
+        let seen = extremes(&graph, &inputs)?;
+        let chosen = match cx.options.calibration {
+            CalibrationMethod::MinMax => seen,
+            method => {
+                let histograms = histograms(&graph, &inputs, &seen);
+                let mut chosen = seen;
+                for (id, value) in graph.iter().filter(|(_, v)| is_quantized(v)) {
+                    let bits = &cx.options.bits;
+                    let bits = if matches!(value.op, Op::Input) { bits.model_inputs } else { bits.op_inputs };
+                    for (range, histogram) in chosen[id.index()].iter_mut().zip(&histograms[id.index()]) {
+                        let (lo, hi) = choose(method, *range, histogram, bits);
+                        cx.count("ranges clipped", u64::from((lo, hi) != *range));
+                        *range = (lo, hi);
+                    }
+                }
+                chosen
+            }
+        };
+        let mut new = Rebuild::new(&graph);
+        for (id, value) in graph.iter() {
+            let mut value = value.clone();
+            value.op = new.remap(&value.op);
+            value.facts.seen = Some(compact(&chosen[id.index()]));
+            new.replace(id, value);
+        }
+        cx.count("rows", inputs.first().map_or(0, |x| x.shape()[0] as u64));
+        Ok(new.finish(Phase::Calibrated))
+    }
+}
+
+/// Whether `quantize` will choose the value's integers (an accumulator's follow from its operands).
+fn is_quantized(value: &Value) -> bool {
+    matches!(value.op, Op::Input | Op::Map { .. })
+}
+
+fn checked_rows(graph: &Graph, cx: &PassCx<'_>) -> Result<Vec<ArrayD<f32>>, PassError> {
+    let no_rows = cx.calibration.first().is_none_or(|x| x.shape().first().is_none_or(|&rows| rows == 0));
+    if no_rows || cx.calibration.len() != graph.inputs().len() {
+        return Err(PassError::NoCalibration { pass: "calibrate" });
+    }
+    let check = |(i, x)| client::check_rows(graph, i, x).map_err(|source| PassError::BadCalibration { source });
+    cx.calibration.iter().enumerate().map(check).collect()
+}
+
+/// Smallest and greatest number per channel of every value.
+fn extremes(graph: &Graph, inputs: &[ArrayD<f32>]) -> Result<Vec<Vec<(f32, f32)>>, PassError> {
+    let empty = (f32::INFINITY, f32::NEG_INFINITY);
+    let seen: Vec<_> = graph.values.iter().map(|v| Mutex::new((vec![empty; v.channels()], None))).collect();
+    float_observe(graph, inputs, |id, x| {
+        let mut local = vec![empty; graph.value(id).channels()];
+        let mut bad = None;
+        for_each(x, |channel, e| {
+            let range: &mut (f32, f32) = &mut local[channel];
+            *range = (range.0.min(e), range.1.max(e));
+            if !e.is_finite() {
+                bad = Some(e);
+            }
+        });
+        let mut all = seen[id.index()].lock().expect("observers do not panic");
+        all.1 = all.1.or(bad);
+        for (all, local) in all.0.iter_mut().zip(local) {
+            *all = (all.0.min(local.0), all.1.max(local.1));
+        }
+    });
+    graph
+        .iter()
+        .zip(seen)
+        .map(|((id, _), seen)| match seen.into_inner().expect("observers do not panic") {
+            (_, Some(got)) => Err(PassError::NotFinite { place: Place::new(graph, id), got }),
+            (ranges, None) => Ok(ranges),
+        })
+        .collect()
+}
+
+fn for_each(x: &ArrayD<f32>, mut f: impl FnMut(usize, f32)) {
+    let channels = x.shape().get(1).copied().unwrap_or(1);
+    let inner = x.shape().iter().skip(2).product::<usize>();
+    for (i, &e) in x.iter().enumerate() {
+        f(i / inner % channels, e);
+    }
+}
+
+/// Counts per channel and bin for the values that will be quantized.
+fn histograms(graph: &Graph, inputs: &[ArrayD<f32>], seen: &[Vec<(f32, f32)>]) -> Vec<Vec<Vec<u64>>> {
+    let bins: Vec<_> = graph
+        .values
+        .iter()
+        .map(|v| Mutex::new(if is_quantized(v) { vec![vec![0u64; BINS]; v.channels()] } else { vec![] }))
+        .collect();
+    float_observe(graph, inputs, |id, x| {
+        if !is_quantized(graph.value(id)) {
+            return;
+        }
+        let ranges = &seen[id.index()];
+        let mut bins = bins[id.index()].lock().expect("observers do not panic");
+        for_each(x, |channel, e| {
+            let (lo, hi) = ranges[channel];
+            let at = (f64::from(e) - f64::from(lo)) / (f64::from(hi) - f64::from(lo)) * BINS as f64;
+            // A range of one point gives NaN, which the cast turns into bin 0.
+            bins[channel][(at as usize).min(BINS - 1)] += 1;
+        });
+    });
+    bins.into_iter().map(|b| b.into_inner().expect("observers do not panic")).collect()
+}
+
+/// The range that `method` takes of a histogram over `(lo, hi)`.
+fn choose(method: CalibrationMethod, (lo, hi): (f32, f32), histogram: &[u64], bits: u32) -> (f32, f32) {
+    let total: u64 = histogram.iter().sum();
+    if lo >= hi || total == 0 {
+        return (lo, hi);
+    }
+    let (lo64, width) = (f64::from(lo), f64::from(hi) - f64::from(lo));
+    let edge = |bin: usize| lo64 + width * bin as f64 / BINS as f64;
+    let (first, last) = match method {
+        CalibrationMethod::MinMax => return (lo, hi),
+        CalibrationMethod::Percentile(percent) => {
+            let outside = ((1.0 - percent / 100.0) / 2.0 * total as f64) as u64;
+            let cut = |counts: &mut dyn Iterator<Item = &u64>| {
+                let mut sum = 0;
+                counts
+                    .take_while(|c| {
+                        sum += **c;
+                        sum <= outside
+                    })
+                    .count()
+            };
+            (cut(&mut histogram.iter()), BINS - cut(&mut histogram.iter().rev()))
+        }
+        CalibrationMethod::Mse => mse_bins(histogram, edge(0), edge(BINS), bits),
+    };
+    if first >= last {
+        return (lo, hi);
+    }
+    let left = if first == 0 { lo } else { edge(first) as f32 };
+    let right = if last == BINS { hi } else { edge(last) as f32 };
+    (left, right)
+}
+
+/// First and last bin edge of the range with the smallest mean square error: each end is tried in turn, twice.
+fn mse_bins(histogram: &[u64], lo: f64, hi: f64, bits: u32) -> (usize, usize) {
+    let bin = (hi - lo) / BINS as f64;
+    let steps = (1u64 << bits) - 1;
+    let error = |first: usize, last: usize| {
+        let step = (last - first) as f64 * bin / steps as f64;
+        let mut sum = 0.0;
+        for (i, &count) in histogram.iter().enumerate().filter(|(_, c)| **c > 0) {
+            let clipped = if i < first {
+                (first - i) as f64 - 0.5
+            } else if i >= last {
+                (i - last) as f64 + 0.5
+            } else {
+                0.0
+            } * bin;
+            sum += count as f64 * if clipped > 0.0 { clipped * clipped } else { step * step / 12.0 };
+        }
+        sum
+    };
+    let (mut first, mut last) = (0, BINS);
+    let candidates = |from: usize, to: usize| (from..=to).step_by(BINS / 128);
+    for _ in 0..2 {
+        let best = candidates(first + BINS / 128, BINS).min_by(|&a, &b| error(first, a).total_cmp(&error(first, b)));
+        last = best.unwrap_or(last);
+        let best = candidates(0, last - BINS / 128).min_by(|&a, &b| error(a, last).total_cmp(&error(b, last)));
+        first = best.unwrap_or(first);
+    }
+    (first, last)
+}
+
+/// One entry when all channels agree.
+fn compact(ranges: &[(f32, f32)]) -> Vec<(f32, f32)> {
+    if ranges.windows(2).all(|w| w[0] == w[1]) { ranges[..1].to_vec() } else { ranges.to_vec() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mse_clips_a_lonely_outlier_and_keeps_a_full_range() {
+        let mut outlier = vec![0; BINS];
+        outlier[..100].fill(1000);
+        outlier[BINS - 1] = 1;
+        let (lo, hi) = choose(CalibrationMethod::Mse, (0.0, 1024.0), &outlier, 4);
+        assert!(lo < 20.0 && (90.0..200.0).contains(&hi), "{lo} {hi}");
+        let flat = vec![10; BINS];
+        let (lo, hi) = choose(CalibrationMethod::Mse, (-1.0, 1.0), &flat, 6);
+        assert!(lo < -0.95 && hi > 0.95, "{lo} {hi}");
+    }
+
+    #[test]
+    fn a_percentile_cuts_both_ends_evenly() {
+        let flat = vec![10; BINS];
+        let (lo, hi) = choose(CalibrationMethod::Percentile(90.0), (0.0, 1.0), &flat, 6);
+        assert!((lo - 0.05).abs() < 0.002 && (hi - 0.95).abs() < 0.002, "{lo} {hi}");
+    }
+}

@@ -1,0 +1,97 @@
+//! What a user can choose: widths, calibration, resolution, error target, security.
+
+use fhe_ir::SecurityCurve;
+use serde::{Deserialize, Serialize};
+
+use crate::params::ErrorTarget;
+
+/// Bit widths of the four kinds of numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bits {
+    /// Inputs of the network.
+    pub model_inputs: u32,
+    /// Activations: inputs of ops with weights.
+    pub op_inputs: u32,
+    /// Weights.
+    pub op_weights: u32,
+    /// Resolution at which outputs are read.
+    pub model_outputs: u32,
+}
+
+impl Bits {
+    /// Widths a user can ask for.
+    pub const RANGE: std::ops::RangeInclusive<u32> = 1..=16;
+
+    /// `n` bits everywhere; outputs are read at 8 bits or more.
+    pub fn uniform(n: u32) -> Self {
+        Self { model_inputs: n, op_inputs: n, op_weights: n, model_outputs: n.max(8) }
+    }
+}
+
+/// How calibration data decides a range.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CalibrationMethod {
+    /// Everything seen.
+    MinMax,
+    /// The given percentage of the values seen, cut evenly at both ends (`99.9`).
+    Percentile(f64),
+    /// The range whose quantization error on the values seen is smallest in the mean square.
+    Mse,
+}
+
+/// What accumulator ranges are built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ranges {
+    /// The calibrated range with its margin, cut at the proven one; values outside saturate.
+    Calibrated,
+    /// The proven range: nothing saturates.
+    WorstCase,
+}
+
+/// How finely tables read accumulators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rounding {
+    /// One box per integer.
+    Off,
+    /// `2^p` boxes where the accumulator is wider; the low bits fall into the noise.
+    Approximate(u32),
+}
+
+/// Everything that decides what a compilation gives, besides the model and the data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Bit widths.
+    pub bits: Bits,
+    /// How ranges are taken from the calibration data.
+    pub calibration: CalibrationMethod,
+    /// Fraction of a calibrated range added at each end of it, in total: 0.15 makes the range 15 % wider.
+    pub range_margin: f64,
+    /// What accumulator ranges are built for.
+    pub ranges: Ranges,
+    /// How finely tables read accumulators.
+    pub rounding: Rounding,
+    /// How often a table may be read wrongly.
+    pub error: ErrorTarget,
+    /// Security level.
+    pub curve: SecurityCurve,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            bits: Bits::uniform(6),
+            calibration: CalibrationMethod::Mse,
+            range_margin: 0.15,
+            ranges: Ranges::Calibrated,
+            rounding: Rounding::Approximate(6),
+            error: ErrorTarget::PerTable(2f64.powi(-40)),
+            curve: SecurityCurve::Bits128,
+            seed: 0,
+        }
+    }
+}

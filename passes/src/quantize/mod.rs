@@ -1,0 +1,400 @@
+//! quantize: integers with scales in place of real numbers.
+//!
+//! Inputs and results of maps get the integers that cover their calibrated range; weights get a scale per output
+//! channel, after the scales of the input channels have been folded into them; accumulators follow from both. There
+//! are no zero points: a value is `scale·integer`, and the integers of a value may be any interval.
+//!
+//! Adds want one scale on both sides. Where one side is a convolution or a dense layer, its weight scale is chosen so
+//! that the other side enters with an integer factor, which costs no table; otherwise the finer side gets one
+//! requantizing table.
+
+mod weights;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fhe_ir::{Data, Elem, Facts, Graph, Id, Interval, Op, Output, Phase, Rebuild, Value, func, ranges};
+use ndarray::{Array1, Axis};
+
+use crate::pass::{Pass, PassCx, PassError, Place};
+
+/// See the module.
+pub struct Quantize;
+
+impl Pass for Quantize {
+    fn name(&self) -> &'static str {
+        "quantize"
+    }
+
+    fn summary(&self) -> &'static str {
+        "replace real numbers by integers with scales"
+    }
+
+    fn takes(&self) -> (Phase, Phase) {
+        (Phase::Calibrated, Phase::Calibrated)
+    }
+
+    fn gives(&self) -> Option<Phase> {
+        Some(Phase::Quantized)
+    }
+
+    fn run(&self, graph: Graph, cx: &mut PassCx<'_>) -> Result<Graph, PassError> {
+        let mut quantizer =
+            Quantizer { graph: &graph, new: Rebuild::new(&graph), matched: matched_adds(&graph), weighted: vec![], cx };
+        for (id, value) in graph.iter() {
+            let new = quantizer.value(id, value)?;
+            quantizer.new.place(id, new);
+        }
+        quantizer.finish()
+    }
+}
+
+/// For each weighted op whose scale follows another value: that value.
+///
+/// An add of two branches, at least one of which ends in a weighted op read by nobody else: the later weighted op
+/// takes the scale of the other branch.
+fn matched_adds(graph: &Graph) -> HashMap<Id<Value>, Id<Value>> {
+    let users = graph.users();
+    let weighted_end = |mut id: Id<Value>| loop {
+        let value = graph.value(id);
+        if users[id.index()].len() != 1 || graph.is_output(id) {
+            return None;
+        }
+        match value.op {
+            Op::AddClear { x, .. } => id = x,
+            Op::Dot { .. } | Op::Conv { .. } => return Some(id),
+            _ => return None,
+        }
+    };
+    let mut matched = HashMap::new();
+    for value in &graph.values {
+        if let Op::Add { a, b } | Op::Sub { a, b } = value.op {
+            match (weighted_end(a), weighted_end(b)) {
+                (Some(wa), Some(wb)) => drop(matched.insert(wa.max(wb), wa.min(wb))),
+                (None, Some(wb)) if wb > a => drop(matched.insert(wb, a)),
+                (Some(wa), None) if wa > b => drop(matched.insert(wa, b)),
+                _ => {}
+            }
+        }
+    }
+    matched
+}
+
+struct Quantizer<'g, 'cx, 'o> {
+    graph: &'g Graph,
+    new: Rebuild<'g>,
+    matched: HashMap<Id<Value>, Id<Value>>,
+    /// For each new value: whether a weighted op has been applied since the last table or input.
+    weighted: Vec<bool>,
+    cx: &'cx mut PassCx<'o>,
+}
+
+impl Quantizer<'_, '_, '_> {
+    /// Quantizes one value; its operands have been placed.
+    fn value(&mut self, id: Id<Value>, old: &Value) -> Result<Id<Value>, PassError> {
+        let no_form =
+            |reason: &str| PassError::NoIntegerForm { place: Place::new(self.graph, id), reason: reason.into() };
+        match &old.op {
+            Op::Input => {
+                let (ranges, scale) = self.grid(old, self.cx.options.bits.model_inputs);
+                let hull = ranges::hull(&ranges).expect("verified: axes are not empty");
+                let uniform = ranges.windows(2).all(|w| w[0] == w[1]);
+                let range = (!uniform).then_some(ranges);
+                let facts = Facts { scale: Some(scale), range, ..old.facts.clone() };
+                Ok(self.push(Value { elem: Elem::Int(hull), facts, ..old.clone() }, false))
+            }
+            Op::Map { x, chain, .. } => {
+                let (ranges, scale) = self.grid(old, self.cx.options.bits.op_inputs);
+                let hull = ranges::hull(&ranges).expect("verified: axes are not empty");
+                let op = Op::Map { x: self.new.get(*x), shift: None, chain: chain.clone(), resolution: None };
+                let facts = Facts { scale: Some(scale), ..old.facts.clone() };
+                Ok(self.push(Value { op, elem: Elem::Int(hull), facts, ..old.clone() }, false))
+            }
+            Op::Dot { x, w } | Op::Conv { x, w, .. } => self.weighted_op(id, old, *x, *w),
+            Op::AddClear { x, c } => {
+                let x = self.new.get(*x);
+                let scales = self.scales(x);
+                let c = self.integer_constant(*c, &scales, &format!("{}.b", old.name));
+                Ok(self.follow(old, Op::AddClear { x, c }, scales))
+            }
+            Op::MulClear { x, c } => {
+                let x = self.new.get(*x);
+                let factors: Vec<f64> = (0..old.channels()).map(|ch| self.graph.constant(*c).channel(ch)).collect();
+                let scales: Vec<f32> = self
+                    .scales(x)
+                    .iter()
+                    .zip(&factors)
+                    .map(|(s, f)| if *f == 0.0 { *s } else { (f64::from(*s) * f.abs()) as f32 })
+                    .collect();
+                // NaN was refused by calibration: every factor has a sign.
+                let signs = factors.iter().map(|f| if *f == 0.0 { 0 } else { f.signum() as i64 });
+                let c = self.new.new.push_const(&format!("{}.sign", old.name), ints(signs.collect()));
+                Ok(self.follow(old, Op::MulClear { x, c }, scales))
+            }
+            Op::Add { a, b } | Op::Sub { a, b } => {
+                let (a, b, scales) = self.align(self.new.get(*a), self.new.get(*b));
+                let op = if matches!(old.op, Op::Add { .. }) { Op::Add { a, b } } else { Op::Sub { a, b } };
+                Ok(self.follow(old, op, scales))
+            }
+            Op::AvgPool { x, geometry } | Op::SumPool { x, geometry } => {
+                let x = self.new.get(*x);
+                let area = if matches!(old.op, Op::AvgPool { .. }) { geometry.area() } else { 1 };
+                let scales = self.scales(x).iter().map(|s| s / area as f32).collect();
+                Ok(self.follow(old, Op::SumPool { x, geometry: geometry.clone() }, scales))
+            }
+            Op::Neg { x } => {
+                let x = self.new.get(*x);
+                let scales = self.scales(x);
+                Ok(self.follow(old, Op::Neg { x }, scales))
+            }
+            Op::Slice { x, starts, steps } => {
+                let x = self.new.get(*x);
+                let from = self.scales(x);
+                let scales = (0..old.channels()).map(|c| from[starts[1] + c * steps[1]]).collect();
+                Ok(self.follow(old, Op::Slice { x, starts: starts.clone(), steps: steps.clone() }, scales))
+            }
+            Op::Pad { x, before, after } => {
+                let x = self.new.get(*x);
+                let from = self.scales(x);
+                // Channels of zeros may have any scale.
+                let scales = (0..old.channels())
+                    .map(|c| *c.checked_sub(before[1]).and_then(|c| from.get(c)).unwrap_or(&from[0]));
+                let scales = scales.collect();
+                Ok(self.follow(old, Op::Pad { x, before: before.clone(), after: after.clone() }, scales))
+            }
+            Op::Reshape { x } => {
+                let mut x = self.new.get(*x);
+                let mixed = |this: &Self, x: Id<Value>| {
+                    let (value, from) = (this.new.new.value(x), this.scales(x));
+                    (0..old.channels()).any(|c| {
+                        let mut group = ranges::channels_of_reshape(value, &old.shape, c).map(|c| from[c]);
+                        let first = group.next();
+                        group.any(|s| Some(s) != first)
+                    })
+                };
+                if mixed(self, x) {
+                    x = self.requantize_uniform(x);
+                }
+                let (value, from) = (self.new.new.value(x), self.scales(x));
+                let first = |c| *ranges::channels_of_reshape(value, &old.shape, c).start();
+                let scales = (0..old.channels()).map(|c| from[first(c)]).collect();
+                Ok(self.follow(old, Op::Reshape { x }, scales))
+            }
+            Op::Transpose { x, perm } => {
+                let mut x = self.new.get(*x);
+                if perm.get(1) != Some(&1) && self.scales(x).windows(2).any(|w| w[0] != w[1]) {
+                    x = self.requantize_uniform(x);
+                }
+                let from = self.scales(x);
+                let scales = (0..old.channels()).map(|c| from[if perm.get(1) == Some(&1) { c } else { 0 }]).collect();
+                Ok(self.follow(old, Op::Transpose { x, perm: perm.clone() }, scales))
+            }
+            Op::BatchNorm { .. } => Err(no_form("run fuse-batchnorm first")),
+            Op::Lut { .. } | Op::Keyswitch { .. } | Op::Pbs { .. } => Err(no_form("it is not a real op")),
+        }
+    }
+
+    /// A dense layer or convolution: the operand's scales go into the weights, the result has the weights' scales.
+    fn weighted_op(
+        &mut self,
+        id: Id<Value>,
+        old: &Value,
+        x: Id<Value>,
+        w: Id<fhe_ir::Const>,
+    ) -> Result<Id<Value>, PassError> {
+        let mut operand = self.new.get(x);
+        if self.weighted[operand.index()] {
+            operand = self.requantize(operand, self.graph.value(x));
+        }
+        let bits = self.cx.options.bits.op_weights;
+        let scales = self.scales(operand);
+        let groups = if let Op::Conv { geometry, .. } = &old.op { geometry.groups } else { 1 };
+        let mut real = self.graph.reals(w).mapv(f64::from);
+        let (outs, per_group) = (real.shape()[0], real.shape()[1]);
+        for (o, mut channel) in real.axis_iter_mut(Axis(0)).enumerate() {
+            let first = o / (outs / groups) * per_group;
+            for (i, mut taps) in channel.axis_iter_mut(Axis(0)).enumerate() {
+                taps.mapv_inplace(|w| w * f64::from(scales[first + i]));
+            }
+        }
+        let natural = weights::best_scales(&real, bits);
+        let quantized = match self.matched.get(&id) {
+            Some(other) => {
+                let other = self.scales(self.new.get(*other));
+                let mut factors = vec![1; outs];
+                let mut matched = natural.clone();
+                for ((own, factor), other) in matched.iter_mut().zip(&mut factors).zip(other) {
+                    let ratio = f64::from(other) / *own;
+                    if ratio >= 1.0 {
+                        *own = f64::from(other) / ratio.round();
+                    } else {
+                        // The other side is finer: this one is quantized at a multiple of its scale.
+                        *factor = (1.0 / ratio).round().clamp(1.0, 1e6) as i64;
+                        *own = f64::from(other) * *factor as f64;
+                    }
+                }
+                self.cx.count("scales matched to an add", 1);
+                // A scale made smaller needs a little more than `bits` bits; clipping would cost more.
+                weights::quantize(&real, &matched, &factors, None)
+            }
+            None => weights::quantize(&real, &natural, &vec![1; outs], Some(weights::limit(bits))),
+        };
+        let name = self.graph.constant(w).name.clone();
+        let w = self.new.new.push_const(&format!("{name}.q"), Data::Int(Arc::new(quantized.weights)));
+        let op = match &old.op {
+            Op::Conv { geometry, .. } => Op::Conv { x: operand, w, geometry: geometry.clone() },
+            _ => Op::Dot { x: operand, w },
+        };
+        self.cx.count("weights", self.new.new.constant(w).data.len() as u64);
+        let scales = quantized.scale.iter().map(|s| *s as f32).collect();
+        let value = Value {
+            op,
+            elem: Elem::IntUnknown,
+            facts: Facts { scale: Some(compact(scales)), range: None, ..old.facts.clone() },
+            ..old.clone()
+        };
+        Ok(self.push(value, true))
+    }
+
+    /// Brings two values to one scale per channel: by an integer factor where the ratio is one, else by a table.
+    fn align(&mut self, a: Id<Value>, b: Id<Value>) -> (Id<Value>, Id<Value>, Vec<f32>) {
+        let (sa, sb) = (self.scales(a), self.scales(b));
+        if sa == sb {
+            return (a, b, sa);
+        }
+        let factors = |coarse: &[f32], fine: &[f32]| -> Option<Vec<i64>> {
+            coarse
+                .iter()
+                .zip(fine)
+                .map(|(c, f)| {
+                    let ratio = f64::from(*c) / f64::from(*f);
+                    let whole = ratio.round();
+                    // Scales are f32: a matched ratio is whole up to their rounding.
+                    ((ratio - whole).abs() <= 1e-5 * whole && (1.0..1e6).contains(&whole)).then_some(whole as i64)
+                })
+                .collect()
+        };
+        if let Some(f) = factors(&sb, &sa) {
+            return (a, self.multiply(b, f, sa.clone()), sa);
+        }
+        if let Some(f) = factors(&sa, &sb) {
+            return (self.multiply(a, f, sb.clone()), b, sb);
+        }
+        // The coarser grid of each channel carries both; the other operand gets a table.
+        let common: Vec<f32> = sa.iter().zip(&sb).map(|(a, b)| a.max(*b)).collect();
+        let mut bring = |id: Id<Value>, own: &[f32]| if own == common { id } else { self.requantize_to(id, &common) };
+        (bring(a, &sa), bring(b, &sb), common)
+    }
+
+    /// `x·factors`, now in units of `scales`; nothing when all factors are 1 (scales differ by rounding only).
+    fn multiply(&mut self, x: Id<Value>, factors: Vec<i64>, scales: Vec<f32>) -> Id<Value> {
+        if factors.iter().all(|f| *f == 1) {
+            return x;
+        }
+        let value = self.new.new.value(x).clone();
+        let c = self.new.new.push_const(&format!("{}.m", value.name), ints(factors));
+        let weighted = self.weighted[x.index()];
+        let facts = Facts { scale: Some(compact(scales)), range: None, ..value.facts };
+        let name = format!("{}.scaled", value.name);
+        self.push(Value { name, op: Op::MulClear { x, c }, elem: Elem::IntUnknown, facts, ..value }, weighted)
+    }
+
+    /// A table that only requantizes, at the width of activations over the calibrated range of `real`.
+    fn requantize(&mut self, x: Id<Value>, real: &Value) -> Id<Value> {
+        let (ranges, scale) = self.grid(real, self.cx.options.bits.op_inputs);
+        let hull = ranges::hull(&ranges).expect("verified: axes are not empty");
+        self.requantizing_map(x, hull, scale)
+    }
+
+    fn requantize_to(&mut self, x: Id<Value>, scales: &[f32]) -> Id<Value> {
+        let value = self.new.new.value(x);
+        let seen = value.facts.seen.clone().unwrap_or_else(|| vec![(-1.0, 1.0)]);
+        let to = (0..value.channels()).map(|c| {
+            let (lo, hi) = seen[if seen.len() == 1 { 0 } else { c }];
+            let bound = |x: f32| func::quantize(f64::from(x) / f64::from(scales[c]), WIDEST);
+            Interval { lo: bound(lo), hi: bound(hi) }
+        });
+        let hull = to.reduce(Interval::hull).expect("verified: axes are not empty");
+        self.requantizing_map(x, hull, scales.to_vec())
+    }
+
+    /// One scale for all channels, so that they can mix.
+    fn requantize_uniform(&mut self, x: Id<Value>) -> Id<Value> {
+        let scales = self.scales(x);
+        let largest = scales.iter().copied().fold(0.0, f32::max);
+        self.requantize_to(x, &vec![largest; scales.len()])
+    }
+
+    fn requantizing_map(&mut self, x: Id<Value>, to: Interval, scales: Vec<f32>) -> Id<Value> {
+        let value = self.new.new.value(x).clone();
+        self.cx.count("requantizing tables", 1);
+        let facts = Facts { scale: Some(compact(scales)), range: None, ..value.facts };
+        let op = Op::Map { x, shift: None, chain: vec![], resolution: None };
+        self.push(Value { name: format!("{}.requant", value.name), op, elem: Elem::Int(to), facts, ..value }, false)
+    }
+
+    /// Integers and scale per channel that cover the calibrated range of a value in `2^bits` steps.
+    fn grid(&self, value: &Value, bits: u32) -> (Vec<Interval>, Vec<f32>) {
+        let steps = ((1u64 << bits) - 1) as f64;
+        let seen = value.facts.seen.as_deref().unwrap_or(&[(-1.0, 1.0)]);
+        let channel = |c: usize| {
+            let (lo, hi) = seen[if seen.len() == 1 { 0 } else { c }];
+            let (lo, hi) = (f64::from(lo), f64::from(hi));
+            let width = if hi > lo { hi - lo } else { hi.abs().max(1e-6) };
+            let scale = ((width / steps) as f32).max(f32::MIN_POSITIVE);
+            let first = func::quantize(lo / f64::from(scale), WIDEST);
+            (Interval { lo: first, hi: first + steps as i64 }, scale)
+        };
+        let (ranges, scales): (Vec<_>, Vec<_>) = (0..value.channels()).map(channel).unzip();
+        (ranges, compact(scales))
+    }
+
+    /// A linear op that needs no choice of its own.
+    fn follow(&mut self, old: &Value, op: Op, scales: Vec<f32>) -> Id<Value> {
+        let weighted = op.operands().iter().any(|o| self.weighted[o.index()]);
+        let facts = Facts { scale: Some(compact(scales)), range: None, ..old.facts.clone() };
+        self.push(Value { op, elem: Elem::IntUnknown, facts, ..old.clone() }, weighted)
+    }
+
+    fn push(&mut self, value: Value, weighted: bool) -> Id<Value> {
+        let id = self.new.push(value);
+        self.weighted.push(weighted);
+        id
+    }
+
+    /// Scales per channel of a new value.
+    fn scales(&self, id: Id<Value>) -> Vec<f32> {
+        let value = self.new.new.value(id);
+        (0..value.channels()).map(|c| value.channel_scale(c).expect("quantized values have scales")).collect()
+    }
+
+    fn integer_constant(&mut self, c: Id<fhe_ir::Const>, scales: &[f32], name: &str) -> Id<fhe_ir::Const> {
+        let real = self.graph.constant(c);
+        let entry = |(ch, s): (usize, &f32)| func::quantize(real.channel(ch) / f64::from(*s), WIDEST);
+        let entries: Vec<i64> = scales.iter().enumerate().map(entry).collect();
+        self.new.new.push_const(name, ints(entries))
+    }
+
+    fn finish(mut self) -> Result<Graph, PassError> {
+        let mut outputs = vec![];
+        for output in &self.graph.outputs {
+            let value = self.new.get(output.value);
+            let scales = self.scales(value);
+            let bias = output.bias.map(|b| self.integer_constant(b, &scales, &format!("{}.bias", output.name)));
+            outputs.push(Output { value, bias, ..output.clone() });
+        }
+        Ok(self.new.finish_with_outputs(Phase::Quantized, outputs))
+    }
+}
+
+/// Integers beyond any accumulator that parameters can carry.
+const WIDEST: Interval = Interval { lo: -(1 << 40), hi: 1 << 40 };
+
+fn ints(entries: Vec<i64>) -> Data {
+    Data::Int(Arc::new(Array1::from(entries).into_dyn()))
+}
+
+/// One entry when all agree.
+fn compact(scales: Vec<f32>) -> Vec<f32> {
+    if scales.windows(2).all(|w| w[0] == w[1]) { scales[..1].to_vec() } else { scales }
+}

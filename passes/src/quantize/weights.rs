@@ -1,0 +1,67 @@
+//! Integer weights: one scale per output channel, chosen for the smallest mean square error.
+
+use fhe_ir::{Interval, func};
+use ndarray::{ArrayD, Axis};
+
+/// Quantized weights and the real number that one unit of each output channel stands for.
+pub(super) struct Quantized {
+    pub weights: ArrayD<i64>,
+    pub scale: Vec<f64>,
+}
+
+/// Largest magnitude of a weight of `bits` bits: symmetric, at least 1.
+pub(super) fn limit(bits: u32) -> i64 {
+    ((1i64 << (bits - 1)) - 1).max(1)
+}
+
+/// The scale of each output channel (axis 0) with the smallest mean square error at `bits` bits; 1 for a channel
+/// without weights.
+pub(super) fn best_scales(real: &ArrayD<f64>, bits: u32) -> Vec<f64> {
+    let limit = limit(bits);
+    let to = Interval { lo: -limit, hi: limit };
+    real.axis_iter(Axis(0))
+        .map(|channel| {
+            let largest = channel.iter().fold(0.0f64, |m, w| m.max(w.abs()));
+            if largest == 0.0 {
+                return 1.0;
+            }
+            let error = |scale: f64| -> f64 {
+                channel.iter().map(|w| (w - scale * func::quantize(w / scale, to) as f64).powi(2)).sum()
+            };
+            // Below 40 % of the full range clipping always loses.
+            let candidates = (40..=100).map(|percent| largest / limit as f64 * f64::from(percent) / 100.0);
+            candidates.map(|s| (s, error(s))).min_by(|a, b| a.1.total_cmp(&b.1)).map_or(1.0, |(s, _)| s)
+        })
+        .collect()
+}
+
+/// `round(w/scale)·factor` per output channel (axis 0); `scale` is the scale before the factor. Weights saturate at
+/// `limit` only when `clip` is set.
+pub(super) fn quantize(real: &ArrayD<f64>, scale: &[f64], factor: &[i64], clip: Option<i64>) -> Quantized {
+    let limit = clip.unwrap_or(1 << 31);
+    let to = Interval { lo: -limit, hi: limit };
+    let mut weights = ArrayD::zeros(real.raw_dim());
+    for (channel, (mut out, real)) in weights.axis_iter_mut(Axis(0)).zip(real.axis_iter(Axis(0))).enumerate() {
+        out.zip_mut_with(&real, |q, w| *q = func::quantize(w / scale[channel], to) * factor[channel]);
+    }
+    let scale = scale.iter().zip(factor).map(|(s, f)| s / *f as f64).collect();
+    Quantized { weights, scale }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_clip_a_lonely_large_weight_and_leave_zero_channels_alone() {
+        let mut real = ArrayD::from_elem(vec![2, 64], 0.0);
+        for (i, w) in real.index_axis_mut(Axis(0), 0).iter_mut().enumerate() {
+            *w = if i == 0 { 1.3 } else { (i % 7) as f64 / 7.0 };
+        }
+        let scales = best_scales(&real, 4);
+        assert!(scales[0] < 1.3 / 7.0 && scales[0] > 0.8 / 7.0, "{scales:?}");
+        assert_eq!(scales[1], 1.0);
+        let q = quantize(&real, &scales, &[1, 1], Some(7));
+        assert!(q.weights.iter().all(|w| (-7..=7).contains(w)));
+    }
+}
