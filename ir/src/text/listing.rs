@@ -18,7 +18,7 @@ pub fn neighbourhood(graph: &Graph, id: Id<Value>) -> (String, Range<usize>) {
     shown.extend(readers.take(READERS));
 
     let (mut text, mut caret) = (String::new(), 0..0);
-    let (mut origin, mut last) = (None, None);
+    let (mut origin, mut last, mut indent) = (None, None, "");
     for index in shown {
         if last.is_some_and(|last: usize| last + 1 < index) {
             text += "...\n";
@@ -27,9 +27,9 @@ pub fn neighbourhood(graph: &Graph, id: Id<Value>) -> (String, Range<usize>) {
         let from = graph.values[index].from.first().copied();
         if from != origin {
             origin = from;
+            indent = "  ";
             text += &format!("{}\n", heading(graph, origin));
         }
-        let indent = if origin.is_some() { "  " } else { "" };
         let line = value_line(graph, Id::new(index));
         if index == id.index() {
             let start = text.len() + indent.len();

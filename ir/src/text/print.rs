@@ -41,7 +41,7 @@ pub fn value_line(graph: &Graph, id: Id<Value>) -> String {
 /// A real number in the shortest form that parses back to the same f32.
 pub fn real(x: f32) -> String {
     let size = x.abs();
-    if size == 0.0 || !size.is_finite() || (1e-5..1e9).contains(&size) { format!("{x}") } else { format!("{x:e}") }
+    if size == 0.0 || !size.is_finite() || (1e-4..1e9).contains(&size) { format!("{x}") } else { format!("{x:e}") }
 }
 
 /// The heading over values of an origin.
@@ -190,7 +190,7 @@ impl<'g> Printer<'g> {
                 )
             }
             Op::BatchNorm { x, scale, bias, mean, var, epsilon } => format!(
-                "{keyword} {}, scale={} bias={} mean={} var={} epsilon={}",
+                "{keyword} {}, scale={}, bias={}, mean={}, var={}, epsilon={}",
                 self.name(*x),
                 self.const_name(*scale),
                 self.const_name(*bias),
