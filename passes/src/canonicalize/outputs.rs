@@ -1,0 +1,105 @@
+//! What the client can do after decryption is not done under encryption.
+
+use fhe_ir::ranges::channels_of_reshape;
+use fhe_ir::rebuild::sweep;
+use fhe_ir::{Data, Func, Graph, Id, Op, Post, Value};
+
+use crate::pass::PassCx;
+use crate::peephole::{vector, zip};
+
+/// Moves summands and sigmoids at the outputs to the client.
+pub(super) fn simplify(mut graph: Graph, cx: &mut PassCx<'_>) -> Graph {
+    for index in 0..graph.outputs.len() {
+        loop {
+            let readers = live_readers(&graph);
+            let Some(next) = step(&mut graph, cx, index, &readers) else { break };
+            graph.outputs[index].value = next;
+        }
+    }
+    sweep(graph)
+}
+
+/// How many values that some output needs read each value.
+fn live_readers(graph: &Graph) -> Vec<usize> {
+    let mut live = vec![false; graph.values.len()];
+    let mut readers = vec![0; graph.values.len()];
+    for output in &graph.outputs {
+        live[output.value.index()] = true;
+    }
+    for (id, value) in graph.iter().rev().filter(|(_, v)| !matches!(v.op, Op::Input)) {
+        if live[id.index()] {
+            for operand in value.op.operands() {
+                live[operand.index()] = true;
+                readers[operand.index()] += 1;
+            }
+        }
+    }
+    readers
+}
+
+/// One step of output `index`: the value it reads instead.
+fn step(graph: &mut Graph, cx: &mut PassCx<'_>, index: usize, readers: &[usize]) -> Option<Id<Value>> {
+    let at = graph.outputs[index].value;
+    let op = graph.value(at).op.clone();
+    match op {
+        // The client adds in clear.
+        Op::AddClear { x, c } => {
+            if readers[at.index()] > 0 {
+                let place = graph.place(at);
+                cx.remark(format!("the bias {place} stays with the server: it is read by more than outputs"));
+                return None;
+            }
+            if !cx.rewrite("summands at outputs") {
+                return None;
+            }
+            let mut bias: Vec<f64> = graph.reals(c).iter().map(|&e| f64::from(e)).collect();
+            if let Some(other) = graph.outputs[index].bias {
+                let other: Vec<f64> = graph.reals(other).iter().map(|&e| f64::from(e)).collect();
+                bias = zip(&bias, &other, |a, b| a + b);
+                let name = graph.constant(c).name.clone();
+                let data = Data::F32(std::sync::Arc::new(vector(&bias)));
+                graph.outputs[index].bias = Some(graph.push_const(&name, data));
+            } else {
+                graph.outputs[index].bias = Some(c);
+            }
+            Some(x)
+        }
+        // sigmoid is the last thing that happens to a value that nobody else reads
+        Op::Map { x, chain, .. } if matches!(chain[..], [Func::Sigmoid]) => {
+            if readers[at.index()] > 0 || graph.outputs[index].bias.is_some() || !cx.rewrite("sigmoids at outputs") {
+                return None;
+            }
+            graph.outputs[index].post.insert(0, Post::Sigmoid);
+            Some(x)
+        }
+        // reshape(x + c) == reshape(x) + c'
+        Op::Reshape { x } => {
+            let Op::AddClear { x: from, c } = graph.value(x).op else { return None };
+            let alone = readers[at.index()] == 0 && readers[x.index()] == 1 && !graph.is_output(x);
+            let shape = graph.value(at).shape.clone();
+            let operand = graph.value(x);
+            let sources: Vec<_> =
+                (0..shape.get(1).copied().unwrap_or(1)).map(|to| channels_of_reshape(operand, &shape, to)).collect();
+            let shared = graph.constant(c).data.len() == 1;
+            let readers_of_output = graph.outputs.iter().filter(|o| o.value == at).count();
+            if !alone
+                || readers_of_output != 1
+                || !(shared || sources.iter().all(|s| s.start() == s.end()))
+                || !cx.rewrite("summands at outputs")
+            {
+                return None;
+            }
+            let entries = graph.reals(c).clone();
+            let bias: Vec<f64> =
+                sources.iter().map(|s| f64::from(entries[[if shared { 0 } else { *s.start() }].as_slice()])).collect();
+            let old: Vec<f64> =
+                graph.outputs[index].bias.map_or(vec![0.0], |b| graph.reals(b).iter().map(|&e| f64::from(e)).collect());
+            let name = graph.constant(c).name.clone();
+            let data = Data::F32(std::sync::Arc::new(vector(&zip(&bias, &old, |a, b| a + b))));
+            graph.outputs[index].bias = Some(graph.push_const(&name, data));
+            graph.values[at.index()].op = Op::Reshape { x: from };
+            Some(at)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,28 @@
+//! The passes by name, and the order in which they run by default.
+
+use crate::canonicalize::Canonicalize;
+use crate::fold_constants::FoldConstants;
+use crate::fuse_batchnorm::FuseBatchnorm;
+use crate::pass::Pass;
+
+/// Every pass, in the order in which the default pipeline first meets it.
+pub static ALL: &[&dyn Pass] = &[&FoldConstants, &Canonicalize, &FuseBatchnorm];
+
+/// What runs when nothing else is asked for. The comment above a line is the reason of its position.
+pub static DEFAULT: &[&dyn Pass] = &[
+    // First: a reader leaves factors, summands and negations where the exporter put them.
+    &FoldConstants,
+    // Pads and layouts between a layer and its batch-norm are in the way of fusion.
+    &Canonicalize,
+    // Before calibration: ranges are measured on what will be quantized.
+    &FuseBatchnorm,
+    // Again: a batch-norm without a layer in front is now a factor and a summand for the layer or map behind it.
+    &FoldConstants,
+    // Again: a batch-norm at an output has left a summand that the client can add.
+    &Canonicalize,
+];
+
+/// The pass of a name.
+pub fn find(name: &str) -> Option<&'static dyn Pass> {
+    ALL.iter().copied().find(|pass| pass.name() == name)
+}
