@@ -1,0 +1,270 @@
+//! Files of keys and ciphertexts: one header, raw little-endian words behind it.
+//!
+//! A header says kind, version, circuit, key, length and checksum. Lengths are computed from the circuit's parameter
+//! set and compared before anything is allocated, so a damaged or hostile file costs no more memory than an honest
+//! one. The checksum finds damage; it does not say who wrote the file.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use tfhe::core_crypto::commons::math::random::Seed;
+use zeroize::Zeroizing;
+
+use crate::circuit::{Binding, Circuit, Digest, KeyId};
+use crate::encrypt::{EncryptedInputs, EncryptedOutputs};
+use crate::error::Error;
+use crate::keys::{EvaluationKeys, SecretKeys, Sizes};
+use crate::tensor::Tensor;
+
+const MAGIC: [u8; 8] = *b"fhe-run\0";
+const VERSION: u32 = 1;
+const HEADER: usize = 8 + 4 + 4 + 32 + 16 + 8 + 32;
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The client's secret key.
+    SecretKey,
+    /// The server's evaluation key.
+    EvaluationKey,
+    /// Encrypted inputs.
+    Inputs,
+    /// Encrypted outputs.
+    Outputs,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::SecretKey, Self::EvaluationKey, Self::Inputs, Self::Outputs];
+
+    /// The kind in words, with article.
+    pub fn described(self) -> &'static str {
+        match self {
+            Self::SecretKey => "a secret key",
+            Self::EvaluationKey => "an evaluation key",
+            Self::Inputs => "an encrypted input",
+            Self::Outputs => "an encrypted output",
+        }
+    }
+
+    fn tag(self) -> u32 {
+        1 + Self::ALL.iter().position(|k| *k == self).expect("listed") as u32
+    }
+}
+
+/// Writes a secret key, readable by its owner alone; an existing file is replaced only with `force`.
+pub fn write_secret(path: &Path, keys: &SecretKeys, force: bool) -> Result<(), Error> {
+    if !force && path.exists() {
+        return Err(Error::SecretExists { path: path.into() });
+    }
+    let (big, small) = keys.bits();
+    let payload: Zeroizing<Vec<u8>> = Zeroizing::new(big.iter().chain(small).map(|bit| *bit as u8).collect());
+    write(path, Kind::SecretKey, keys.binding(), &[&payload])
+}
+
+/// Refuses to replace a secret key without `force`; to be asked before the keys are made.
+pub fn admit_secret(path: &Path, force: bool) -> Result<(), Error> {
+    if !force && path.exists() { Err(Error::SecretExists { path: path.into() }) } else { Ok(()) }
+}
+
+/// Reads a secret key of the circuit.
+pub fn read_secret(path: &Path, circuit: &Circuit) -> Result<SecretKeys, Error> {
+    let sizes = Sizes::of(circuit.params());
+    let (big, small) = (sizes.big.0, sizes.small.0);
+    let (binding, payload) = read(path, Kind::SecretKey, circuit, |len| len == (big + small) as u64)?;
+    if payload.iter().any(|bit| *bit > 1) {
+        return Err(Error::BadContents { path: path.into(), why: "a key bit is neither 0 nor 1".into() });
+    }
+    let words = |bits: &[u8]| Zeroizing::new(bits.iter().map(|b| u64::from(*b)).collect::<Vec<u64>>());
+    Ok(SecretKeys::from_bits(binding, circuit.params(), words(&payload[..big]), words(&payload[big..])))
+}
+
+/// Writes an evaluation key.
+pub fn write_evaluation(path: &Path, keys: &EvaluationKeys) -> Result<(), Error> {
+    write(
+        path,
+        Kind::EvaluationKey,
+        &keys.binding,
+        &[
+            &keys.bootstrap_seed.0.to_le_bytes(),
+            &keys.keyswitch_seed.0.to_le_bytes(),
+            &bytes_of(&keys.bootstrap),
+            &bytes_of(&keys.keyswitch),
+        ],
+    )
+}
+
+/// Reads an evaluation key of the circuit.
+pub fn read_evaluation(path: &Path, circuit: &Circuit) -> Result<EvaluationKeys, Error> {
+    let sizes = Sizes::of(circuit.params());
+    let wanted = EvaluationKeys::bytes(circuit.params());
+    let (binding, payload) = read(path, Kind::EvaluationKey, circuit, |len| len == wanted)?;
+    let (seeds, words) = payload.split_at(32);
+    let (bootstrap, keyswitch) = words.split_at(8 * sizes.bootstrap_words());
+    Ok(EvaluationKeys {
+        binding,
+        params: *circuit.params(),
+        bootstrap_seed: seed_of(&seeds[..16]),
+        bootstrap: words_of(bootstrap),
+        keyswitch_seed: seed_of(&seeds[16..]),
+        keyswitch: words_of(keyswitch),
+    })
+}
+
+/// Writes encrypted inputs.
+pub fn write_inputs(path: &Path, inputs: &EncryptedInputs) -> Result<(), Error> {
+    let rows = (inputs.rows as u64).to_le_bytes();
+    write(path, Kind::Inputs, &inputs.binding, &[&rows, &inputs.seed.0.to_le_bytes(), &bytes_of(&inputs.bodies)])
+}
+
+/// Reads encrypted inputs of the circuit.
+pub fn read_inputs(path: &Path, circuit: &Circuit) -> Result<EncryptedInputs, Error> {
+    let row = circuit.input_bytes();
+    let whole_rows = |len: u64| len.checked_sub(24).is_some_and(|l| l % row == 0);
+    let (binding, payload) = read(path, Kind::Inputs, circuit, whole_rows)?;
+    let rows = rows_of(path, &payload, 24, row)?;
+    Ok(EncryptedInputs { binding, rows, seed: seed_of(&payload[8..24]), bodies: words_of(&payload[24..]) })
+}
+
+/// Writes encrypted outputs.
+pub fn write_outputs(path: &Path, outputs: &EncryptedOutputs) -> Result<(), Error> {
+    let rows = (outputs.rows as u64).to_le_bytes();
+    let tensors: Vec<Vec<u8>> = outputs.tensors.iter().map(|t| bytes_of(t.data())).collect();
+    let parts: Vec<&[u8]> = std::iter::once(rows.as_slice()).chain(tensors.iter().map(Vec::as_slice)).collect();
+    write(path, Kind::Outputs, &outputs.binding, &parts)
+}
+
+/// Reads encrypted outputs of the circuit.
+pub fn read_outputs(path: &Path, circuit: &Circuit) -> Result<EncryptedOutputs, Error> {
+    let row = circuit.output_bytes();
+    let whole_rows = |len: u64| len.checked_sub(8).is_some_and(|l| l % row == 0);
+    let (binding, payload) = read(path, Kind::Outputs, circuit, whole_rows)?;
+    let rows = rows_of(path, &payload, 8, row)?;
+    let words = Sizes::of(circuit.params()).big.to_lwe_size().0;
+    let mut rest = &payload[8..];
+    let tensors = circuit
+        .graph()
+        .outputs
+        .iter()
+        .map(|output| {
+            let value = circuit.graph().value(output.value);
+            let (mine, others) = rest.split_at(8 * rows * value.elements() * words);
+            rest = others;
+            Tensor::new(rows, value.shape.clone(), words, words_of(mine))
+        })
+        .collect();
+    Ok(EncryptedOutputs { binding, rows, tensors })
+}
+
+fn rows_of(path: &Path, payload: &[u8], front: usize, row: u64) -> Result<usize, Error> {
+    let there = (payload.len() - front) as u64 / row;
+    let said = u64::from_le_bytes(payload[..8].try_into().expect("eight bytes"));
+    if said != there {
+        let why = format!("the file says {said} rows and holds {there}");
+        return Err(Error::BadContents { path: path.into(), why });
+    }
+    Ok(there as usize)
+}
+
+fn bytes_of(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|w| w.to_le_bytes()).collect()
+}
+
+fn words_of(bytes: &[u8]) -> Vec<u64> {
+    bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect()
+}
+
+fn seed_of(bytes: &[u8]) -> Seed {
+    Seed(u128::from_le_bytes(bytes.try_into().expect("sixteen bytes")))
+}
+
+/// Checksum of a header (without the checksum) and its payload.
+fn checksum(header: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(header);
+    parts.iter().for_each(|part| {
+        hasher.update(part);
+    });
+    hasher.finalize().into()
+}
+
+/// Writes beside the path and renames, so that a file is there whole or not at all.
+fn write(path: &Path, kind: Kind, binding: &Binding, parts: &[&[u8]]) -> Result<(), Error> {
+    let mut header = Vec::with_capacity(HEADER);
+    header.extend(MAGIC);
+    header.extend(VERSION.to_le_bytes());
+    header.extend(kind.tag().to_le_bytes());
+    header.extend(binding.circuit.0);
+    header.extend(binding.key.0);
+    header.extend(parts.iter().map(|p| p.len() as u64).sum::<u64>().to_le_bytes());
+    let sum = checksum(&header, parts);
+    header.extend(sum);
+
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    let part = path.with_file_name(name);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    if kind == Kind::SecretKey {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    }
+    let written = options.open(&part).and_then(|mut file| {
+        file.write_all(&header)?;
+        parts.iter().try_for_each(|p| file.write_all(p))?;
+        file.sync_all()?;
+        std::fs::rename(&part, path)
+    });
+    written.map_err(|source| {
+        // Best effort: the error that matters is the one reported.
+        let _ = std::fs::remove_file(&part);
+        Error::Io { path: path.into(), source }
+    })
+}
+
+fn read(
+    path: &Path,
+    wanted: Kind,
+    circuit: &Circuit,
+    fits: impl Fn(u64) -> bool,
+) -> Result<(Binding, Zeroizing<Vec<u8>>), Error> {
+    let mut file = File::open(path).map_err(Error::io(path))?;
+    let length = file.metadata().map_err(Error::io(path))?.len();
+    let mut header = [0; HEADER];
+    if length < HEADER as u64 {
+        return Err(Error::NotOurFile { path: path.into(), wanted });
+    }
+    file.read_exact(&mut header).map_err(Error::io(path))?;
+    if header[..8] != MAGIC {
+        return Err(Error::NotOurFile { path: path.into(), wanted });
+    }
+    let number = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
+    if number(8) != VERSION {
+        return Err(Error::WrongVersion { path: path.into(), got: number(8), wanted: VERSION });
+    }
+    match Kind::ALL.into_iter().find(|k| k.tag() == number(12)) {
+        Some(got) if got == wanted => {}
+        Some(got) => return Err(Error::WrongKind { path: path.into(), got, wanted }),
+        None => return Err(Error::NotOurFile { path: path.into(), wanted }),
+    }
+    let binding = Binding {
+        circuit: Digest(header[16..48].try_into().expect("32 bytes")),
+        key: KeyId(header[48..64].try_into().expect("16 bytes")),
+    };
+    circuit.admit(&path.display().to_string(), &binding)?;
+    let said = u64::from_le_bytes(header[64..72].try_into().expect("eight bytes"));
+    let there = length - HEADER as u64;
+    if said != there {
+        return Err(Error::WrongLength { path: path.into(), got: length, wanted: said.saturating_add(HEADER as u64) });
+    }
+    if !fits(said) {
+        let why = format!("{said} bytes are not {} of this circuit's parameters", wanted.described());
+        return Err(Error::BadContents { path: path.into(), why });
+    }
+    let mut payload = Zeroizing::new(vec![0; there as usize]);
+    file.read_exact(&mut payload).map_err(Error::io(path))?;
+    if checksum(&header[..72], &[&payload]) != header[72..] {
+        return Err(Error::Altered { path: path.into() });
+    }
+    Ok((binding, payload))
+}
