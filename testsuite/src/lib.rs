@@ -1,1 +1,3 @@
-//! placeholder
+//! Whole-system tests, models, data preparation and tidy checks. Nothing depends on this crate.
+
+pub mod data;

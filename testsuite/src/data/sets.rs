@@ -1,0 +1,180 @@
+//! Which sets are written, from which files, in which shapes.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use ndarray::{Array1, ArrayBase, Data, Dimension};
+use ndarray_npy::{WritableElement, WriteNpyError, WriteNpyExt};
+
+use super::DataError;
+use super::cifar;
+use super::idx;
+use super::input::open;
+use super::normalise;
+
+/// Training rows for calibration.
+const CALIBRATION: usize = 2000;
+
+/// A file that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Where.
+    pub path: PathBuf,
+    /// Its shape.
+    pub shape: Vec<usize>,
+}
+
+/// Writes every set below `out` from the files below `folder`, and says so file by file.
+///
+/// | Folder | Files | Rows |
+/// |---|---|---|
+/// | `mnist-lenet` | `test_x`, `test_y`, `calibration_x`, `calibration_y` | `[rows, 1, 32, 32]` |
+/// | `mnist-flat` | the same | `[rows, 784]` in 0 to 1 |
+/// | `cifar10-resnet` | the same, and `test1000_x`, `test1000_y` | `[rows, 3, 32, 32]` |
+///
+/// `x` is float32, `y` int64. A file appears under its name only when it is whole.
+pub fn prepare(folder: &Path, out: &Path, mut say: impl FnMut(&Written)) -> Result<(), DataError> {
+    mnist(&folder.join("data/mnist"), out, &mut say)?;
+    cifar10(&folder.join("data/cifar10"), &out.join("cifar10-resnet"), &mut say)
+}
+
+fn mnist(from: &Path, out: &Path, say: &mut impl FnMut(&Written)) -> Result<(), DataError> {
+    for (split, prefix, most) in [("test", "t10k", usize::MAX), ("calibration", "train", CALIBRATION)] {
+        let (pixels, labels) = mnist_rows(from, prefix, most)?;
+        let images = labels.len();
+        for (set, x) in [
+            ("mnist-lenet", normalise::lenet(images, &pixels).into_dyn()),
+            ("mnist-flat", normalise::unit(images, &pixels).into_dyn()),
+        ] {
+            say(&write(&out.join(set), &format!("{split}_x"), &x)?);
+            say(&write(&out.join(set), &format!("{split}_y"), &classes(&labels))?);
+        }
+    }
+    Ok(())
+}
+
+/// Pixels and labels of the first rows, `most` at most.
+fn mnist_rows(from: &Path, prefix: &str, most: usize) -> Result<(Vec<u8>, Vec<u8>), DataError> {
+    let images_at = from.join(format!("{prefix}-images-idx3-ubyte.gz"));
+    let labels_at = from.join(format!("{prefix}-labels-idx1-ubyte.gz"));
+    let mut images = idx::read(&images_at, 3, open(&images_at)?)?;
+    let mut labels = idx::read(&labels_at, 1, open(&labels_at)?)?;
+    if images.extents[1..] != [28, 28] {
+        let got = format!("its images are {:?}", &images.extents[1..]);
+        return Err(DataError::WrongFormat { path: images_at, wanted: "a file of 28×28 images", got });
+    }
+    if images.rows() != labels.rows() {
+        let (images, labels) = (images.rows(), labels.rows());
+        return Err(DataError::OtherLabels { images_at, images, labels_at, labels });
+    }
+    if let Some(row) = labels.bytes.iter().position(|&y| y > 9) {
+        return Err(DataError::NoSuchClass { path: labels_at, row, got: labels.bytes[row], greatest: 9 });
+    }
+    labels.bytes.truncate(most);
+    images.bytes.truncate(784 * labels.bytes.len());
+    Ok((images.bytes, labels.bytes))
+}
+
+fn cifar10(from: &Path, out: &Path, say: &mut impl FnMut(&Written)) -> Result<(), DataError> {
+    for (split, file) in
+        [("test1000", "test_first1000.bin"), ("calibration", "train_first2000.bin"), ("test", "test_batch.bin.gz")]
+    {
+        let path = from.join(file);
+        let records = cifar::read(&path, open(&path)?)?;
+        let x = normalise::resnet(records.labels.len(), &records.pixels);
+        say(&write(out, &format!("{split}_x"), &x)?);
+        say(&write(out, &format!("{split}_y"), &classes(&records.labels))?);
+    }
+    Ok(())
+}
+
+fn classes(labels: &[u8]) -> Array1<i64> {
+    labels.iter().map(|&y| i64::from(y)).collect()
+}
+
+fn write<A, S, D>(folder: &Path, name: &str, array: &ArrayBase<S, D>) -> Result<Written, DataError>
+where
+    A: WritableElement,
+    S: Data<Elem = A>,
+    D: Dimension,
+{
+    let path = folder.join(name).with_extension("npy");
+    let part = folder.join(name).with_extension("npy.part");
+    let written = || -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        let mut file = BufWriter::new(File::create(&part)?);
+        array.write_npy(&mut file).map_err(|error| match error {
+            WriteNpyError::Io(error) => error,
+            other => io::Error::other(other),
+        })?;
+        file.flush()?;
+        drop(file);
+        fs::rename(&part, &path)
+    };
+    written().map_err(|cause| DataError::Unwritable { path: path.clone(), cause })?;
+    Ok(Written { path, shape: array.shape().to_vec() })
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array4, ArrayD, s};
+    use ndarray_npy::read_npy;
+
+    use super::*;
+
+    fn idx_gz(path: &Path, extents: &[u32], bytes: impl Iterator<Item = u8>) {
+        let file = File::create(path).expect("a file");
+        let mut packer = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        packer.write_all(&[0, 0, 8, extents.len() as u8]).expect("room");
+        extents.iter().for_each(|e| packer.write_all(&e.to_be_bytes()).expect("room"));
+        packer.write_all(&bytes.collect::<Vec<_>>()).expect("room");
+        packer.finish().expect("room");
+    }
+
+    fn mnist_folder(images: u32, labels: u32) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for prefix in ["t10k", "train"] {
+            let at = |kind: &str| folder.path().join(format!("{prefix}-{kind}-ubyte.gz"));
+            idx_gz(&at("images-idx3"), &[images, 28, 28], (0..images * 784).map(|i| (i / 784) as u8));
+            idx_gz(&at("labels-idx1"), &[labels], (0..labels).map(|i| (i % 10) as u8));
+        }
+        folder
+    }
+
+    #[test]
+    fn mnist_is_written_in_both_forms() {
+        let (from, out) = (mnist_folder(3, 3), tempfile::tempdir().expect("a temporary folder"));
+        let mut said = vec![];
+        mnist(from.path(), out.path(), &mut |w: &Written| said.push(w.clone())).expect("sound files");
+        assert_eq!(said.len(), 8);
+        assert!(said.iter().all(|w| w.path.is_file()));
+        let lenet: Array4<f32> = read_npy(out.path().join("mnist-lenet/test_x.npy")).expect("an array");
+        let flat: ArrayD<f32> = read_npy(out.path().join("mnist-flat/test_x.npy")).expect("an array");
+        let y: Array1<i64> = read_npy(out.path().join("mnist-flat/calibration_y.npy")).expect("an array");
+        assert_eq!((lenet.shape(), flat.shape()), (&[3, 1, 32, 32][..], &[3, 784][..]));
+        assert_eq!(flat.slice(s![2, ..]).to_vec(), vec![2.0 / 255.0; 784]);
+        assert_eq!(y.to_vec(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn labels_of_another_split_are_refused() {
+        let (from, out) = (mnist_folder(3, 4), tempfile::tempdir().expect("a temporary folder"));
+        let error = mnist(from.path(), out.path(), &mut |_: &Written| {});
+        assert!(matches!(error, Err(DataError::OtherLabels { images: 3, labels: 4, .. })));
+    }
+
+    #[test]
+    fn calibration_takes_the_first_rows() {
+        let from = mnist_folder(5, 5);
+        let (pixels, labels) = mnist_rows(from.path(), "train", 2).expect("sound files");
+        assert_eq!((pixels.len(), labels), (2 * 784, vec![0, 1]));
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let error = prepare(folder.path(), folder.path(), |_| {}).expect_err("nothing is there");
+        assert!(error.to_string().contains("t10k-images-idx3-ubyte.gz"), "{error}");
+    }
+}
