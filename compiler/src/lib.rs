@@ -1,1 +1,3 @@
-//! placeholder
+//! The edges of the compiler: models, data, options, reports.
+
+pub mod onnx;

@@ -1,0 +1,120 @@
+//! Sums, differences, products and bounds: of two values, or of a value and a constant.
+
+use std::sync::Arc;
+
+use fhe_ir::{Data, Func, Id, Op, Value};
+use ndarray::ArrayD;
+
+use super::super::tensors::per_channel;
+use super::layers::reals;
+use super::{Converter, Known, Site, Stop, refuse};
+
+/// The operands of a node with two inputs.
+enum Pair {
+    Values(Id<Value>, Id<Value>),
+    /// A value, the constant per channel, and whether the constant comes first.
+    Clear(Id<Value>, ArrayD<f32>, bool),
+}
+
+impl Converter<'_> {
+    fn pair(&self, site: &Site<'_>) -> Result<Pair, Stop> {
+        let [Some(a), Some(b)] = &site.inputs[..] else {
+            return Err(format!("it has {} inputs, not 2", site.inputs.iter().flatten().count()).into());
+        };
+        let (x, data, first) = match (a, b) {
+            (Known::Value(a), Known::Value(b)) => {
+                let (sa, sb) = (&self.graph.value(*a).shape, &self.graph.value(*b).shape);
+                if sa != sb {
+                    return Err(format!("its operands of shapes {sa:?} and {sb:?} are broadcast").into());
+                }
+                return Ok(Pair::Values(*a, *b));
+            }
+            (Known::Value(x), Known::Const(data)) => (*x, data, false),
+            (Known::Const(data), Known::Value(x)) => (*x, data, true),
+            _ => return Err("its operands are not values".into()),
+        };
+        Ok(Pair::Clear(x, per_channel(reals(data)?, &self.graph.value(x).shape)?, first))
+    }
+
+    pub(super) fn add(&mut self, site: &Site<'_>) -> Result<Id<Value>, Stop> {
+        match self.pair(site)? {
+            Pair::Values(a, b) => self.push(site, "", Op::Add { a, b }, &[]),
+            Pair::Clear(x, c, _) => self.add_clear(site, x, c),
+        }
+    }
+
+    pub(super) fn sub(&mut self, site: &Site<'_>) -> Result<Id<Value>, Stop> {
+        match self.pair(site)? {
+            Pair::Values(a, b) => self.push(site, "", Op::Sub { a, b }, &[]),
+            // x − c == x + (−c)
+            Pair::Clear(x, c, false) => self.add_clear(site, x, -c),
+            // c − x == (−x) + c
+            Pair::Clear(x, c, true) => {
+                let x = self.push(site, ".neg", Op::Neg { x }, &[])?;
+                self.add_clear(site, x, c)
+            }
+        }
+    }
+
+    pub(super) fn mul(&mut self, site: &Site<'_>) -> Result<Id<Value>, Stop> {
+        match self.pair(site)? {
+            Pair::Values(a, b) => {
+                // x·sigmoid(x) == silu(x)
+                let gate = |s: Id<Value>, x: Id<Value>| matches!(&self.graph.value(s).op, Op::Map { x: of, chain, .. } if *of == x && chain.as_slice() == [Func::Sigmoid]);
+                let x = if gate(b, a) {
+                    a
+                } else if gate(a, b) {
+                    b
+                } else {
+                    return refuse(
+                        "it is a product of two encrypted values",
+                        "only x·sigmoid(x) and products with constants have an encrypted form",
+                    );
+                };
+                self.apply(site, x, vec![Func::Silu])
+            }
+            Pair::Clear(x, c, _) => self.mul_clear(site, x, c),
+        }
+    }
+
+    pub(super) fn div(&mut self, site: &Site<'_>) -> Result<Id<Value>, Stop> {
+        match self.pair(site)? {
+            Pair::Values(..) | Pair::Clear(_, _, true) => Err("it divides by an encrypted value".into()),
+            Pair::Clear(_, c, false) if c.iter().any(|v| *v == 0.0) => Err("it divides by 0".into()),
+            // x/c == x·(1/c) but for one rounding
+            Pair::Clear(x, c, false) => self.mul_clear(site, x, c.mapv(|v| (1.0 / f64::from(v)) as f32)),
+        }
+    }
+
+    pub(super) fn neg(&mut self, site: &Site<'_>) -> Result<Id<Value>, Stop> {
+        let x = self.value(site, 0)?;
+        self.push(site, "", Op::Neg { x }, &[])
+    }
+
+    /// `max(x, c)` or `min(x, c)`.
+    pub(super) fn bound(&mut self, site: &Site<'_>, lower: bool) -> Result<Id<Value>, Stop> {
+        match self.pair(site)? {
+            Pair::Values(..) => {
+                refuse("it compares two encrypted values", "max(a, b) == b + relu(a − b) has an encrypted form")
+            }
+            Pair::Clear(x, c, _) => {
+                let first = c.first().copied().filter(|v| v.is_finite() && c.iter().all(|w| w == v));
+                let v = first.ok_or("its constant is not one finite number")?;
+                let link = if lower { Func::Clip(v, f32::MAX) } else { Func::Clip(f32::MIN, v) };
+                self.apply(site, x, vec![link])
+            }
+        }
+    }
+
+    fn add_clear(&mut self, site: &Site<'_>, x: Id<Value>, c: ArrayD<f32>) -> Result<Id<Value>, Stop> {
+        self.spend(c.len())?;
+        let c = self.push_const(site, ".c", Data::F32(Arc::new(c)))?;
+        self.push(site, "", Op::AddClear { x, c }, &[])
+    }
+
+    fn mul_clear(&mut self, site: &Site<'_>, x: Id<Value>, c: ArrayD<f32>) -> Result<Id<Value>, Stop> {
+        self.spend(c.len())?;
+        let c = self.push_const(site, ".c", Data::F32(Arc::new(c)))?;
+        self.push(site, "", Op::MulClear { x, c }, &[])
+    }
+}

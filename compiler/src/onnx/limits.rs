@@ -1,0 +1,18 @@
+//! Limits of the reader: what keeps a hostile file from filling the memory or the afternoon.
+
+/// Bytes of a model file: protobuf's own limit.
+pub const MAX_BYTES: u64 = 2 << 30;
+/// Nodes that the outputs need.
+pub const MAX_NODES: usize = 20_000;
+/// Axes of a tensor.
+pub const MAX_RANK: usize = 8;
+/// Elements of one value.
+pub const MAX_ELEMENTS: usize = 1 << 28;
+/// Numbers in all constants that the reader makes: converted, transposed, scaled, folded.
+pub const MAX_NUMBERS: usize = 1 << 29;
+/// Strides, dilations, kernels, groups, pads.
+pub const MAX_GEOMETRY: usize = 1 << 20;
+/// Oldest operator set whose broadcasting is the one of today.
+pub const LOWEST_OPSET: i64 = 7;
+/// Newest operator set that `onnx-ir` knows.
+pub const HIGHEST_OPSET: i64 = 24;

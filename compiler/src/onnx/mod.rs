@@ -1,0 +1,59 @@
+//! Reads a trained network in ONNX into a graph of real numbers.
+//!
+//! In this order: `proto` decodes the file and checks that it keeps the rules of ONNX; `configure` hands each node
+//! to `onnx-ir`, which knows every operator set and gives typed configurations; `convert` turns these into ops of the
+//! IR with shapes of its own inference, keeping ONNX's names; `constant` evaluates what depends on no input. Nodes
+//! without an encrypted form are all reported in one error. The batch is 1 throughout.
+//!
+//! Bytes from a stranger are an error or a graph, never a panic: `limits` says how much is accepted.
+
+mod attributes;
+mod configure;
+mod constant;
+mod convert;
+mod error;
+mod layout;
+pub mod limits;
+mod names;
+mod proto;
+mod tensors;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use fhe_ir::Graph;
+
+pub use convert::OPERATORS;
+pub use error::{DynamicDim, OnnxError, UnsupportedNode};
+
+/// What the model leaves open.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOptions {
+    /// Values for symbolic extents of inputs, by name. The first axis is the batch: it is always 1.
+    pub dims: BTreeMap<String, usize>,
+}
+
+/// The graph of an ONNX model in memory; `name` is what messages and listings call it.
+pub fn read_bytes(name: &str, bytes: &[u8], options: &ReadOptions) -> Result<Graph, OnnxError> {
+    convert::convert(&proto::load(name, bytes, options)?)
+}
+
+/// The graph of an ONNX file of at most [`limits::MAX_BYTES`]; its name is the file's without the extension.
+pub fn read_file(path: &Path, options: &ReadOptions) -> Result<Graph, OnnxError> {
+    let name = path.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+    let unreadable = |cause| OnnxError::Unreadable { path: path.into(), cause };
+    let file = File::open(path).map_err(unreadable)?;
+    let stated = file.metadata().map_err(unreadable)?.len();
+    let mut bytes = vec![];
+    if stated <= limits::MAX_BYTES {
+        // A pipe or a growing file states less than it holds.
+        file.take(limits::MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    }
+    let size = stated.max(bytes.len() as u64);
+    if size > limits::MAX_BYTES {
+        return Err(OnnxError::TooLarge { model: name, bytes: size, limit: limits::MAX_BYTES });
+    }
+    read_bytes(&name, &bytes, options)
+}

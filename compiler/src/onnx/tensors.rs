@@ -1,0 +1,104 @@
+//! Constants: tensors of the file as arrays, and how they broadcast against values.
+
+use std::sync::Arc;
+
+use fhe_ir::Data;
+use ndarray::{ArrayD, Dimension, IxDyn};
+use onnx_ir::{DType, TensorData, TensorProto};
+
+/// The numbers of a tensor: reals as f32, integers and booleans as i64.
+pub(super) fn read(tensor: &TensorProto) -> Result<Data, String> {
+    if tensor.data_location.value() == 1 {
+        return Err("its numbers are in another file".into());
+    }
+    let data = TensorData::try_from(tensor.clone()).map_err(|e| reason(&format!("{e:?}")))?;
+    let shape: Vec<usize> = data.shape().iter().copied().collect();
+    match data.dtype() {
+        DType::F32 | DType::F64 | DType::F16 | DType::BF16 => real(shape, data.iter::<f32>().collect()),
+        DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::U32 | DType::U16 | DType::U8 | DType::Bool(_) => {
+            int(shape, data.iter::<i64>().collect())
+        }
+        DType::U64 => {
+            let numbers: Option<Vec<i64>> = data.iter::<u64>().map(|n| i64::try_from(n).ok()).collect();
+            int(shape, numbers.ok_or("an integer is above 2^63")?)
+        }
+        other => Err(format!("its elements are {other:?}, not numbers the reader knows")),
+    }
+}
+
+/// What `onnx-ir` says, without its name for the error.
+fn reason(error: &str) -> String {
+    let text = error.strip_prefix("VariantNotFound(\"").and_then(|t| t.strip_suffix("\")")).unwrap_or(error);
+    text.replace("\\\"", "\"")
+}
+
+/// Reals of a shape.
+pub(super) fn real(shape: Vec<usize>, numbers: Vec<f32>) -> Result<Data, String> {
+    let array = ArrayD::from_shape_vec(IxDyn(&shape), numbers);
+    array.map(|a| Data::F32(Arc::new(a))).map_err(|e| format!("its numbers do not fill {shape:?}: {e}"))
+}
+
+/// Integers of a shape.
+pub(super) fn int(shape: Vec<usize>, numbers: Vec<i64>) -> Result<Data, String> {
+    let array = ArrayD::from_shape_vec(IxDyn(&shape), numbers);
+    array.map(|a| Data::Int(Arc::new(a))).map_err(|e| format!("its numbers do not fill {shape:?}: {e}"))
+}
+
+/// The integers of a constant, row-major.
+pub(super) fn ints(data: &Data) -> Result<Vec<i64>, String> {
+    match data {
+        Data::Int(a) => Ok(a.iter().copied().collect()),
+        Data::F32(_) => Err("integers are wanted, not reals".into()),
+    }
+}
+
+/// One entry per channel (axis 1) of a value of shape `value` to which `c` broadcasts, or one entry for all.
+///
+/// A constant that is larger than that is accepted when it says the same along the other axes.
+pub(super) fn per_channel(c: &ArrayD<f32>, value: &[usize]) -> Result<ArrayD<f32>, String> {
+    let refuse = || {
+        format!(
+            "its constant of shape {:?} is not one number, or one per channel, of a value of shape {value:?}",
+            c.shape()
+        )
+    };
+    let lead = value.len().checked_sub(c.ndim()).ok_or_else(refuse)?;
+    if c.is_empty() || c.shape().iter().zip(&value[lead..]).any(|(&c, &v)| c != 1 && c != v) {
+        return Err(refuse());
+    }
+    let channel_axis = 1usize.checked_sub(lead).filter(|&a| a < c.ndim());
+    let channels = channel_axis.map_or(1, |a| c.shape()[a]);
+    let mut out: Vec<Option<f32>> = vec![None; channels];
+    for (index, &x) in c.indexed_iter() {
+        let slot = &mut out[channel_axis.map_or(0, |a| index.as_array_view()[a])];
+        match slot {
+            None => *slot = Some(x),
+            Some(y) if *y == x => {}
+            Some(_) => return Err(refuse()),
+        }
+    }
+    let out: Vec<f32> = out.into_iter().flatten().collect();
+    Ok(ArrayD::from_shape_vec(IxDyn(&[out.len()]), out).expect("a vector fills its own length"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn array(shape: &[usize], numbers: &[f32]) -> ArrayD<f32> {
+        ArrayD::from_shape_vec(IxDyn(shape), numbers.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn constants_broadcast_to_channels() {
+        let value = [1, 2, 3, 3];
+        assert_eq!(per_channel(&array(&[], &[5.0]), &value).unwrap(), array(&[1], &[5.0]));
+        assert_eq!(per_channel(&array(&[2, 1, 1], &[5.0, 6.0]), &value).unwrap(), array(&[2], &[5.0, 6.0]));
+        assert_eq!(per_channel(&array(&[1, 2, 1, 1], &[5.0, 6.0]), &value).unwrap(), array(&[2], &[5.0, 6.0]));
+        assert_eq!(per_channel(&array(&[3], &[5.0; 3]), &value).unwrap(), array(&[1], &[5.0]));
+        assert!(per_channel(&array(&[3], &[5.0, 6.0, 7.0]), &value).is_err(), "one per column is not one per channel");
+        assert!(per_channel(&array(&[4, 1, 1], &[0.0; 4]), &value).is_err(), "four are not two channels");
+        assert!(per_channel(&array(&[1, 1, 2, 1, 1], &[0.0; 2]), &value).is_err(), "more axes than the value");
+        assert_eq!(per_channel(&array(&[2], &[5.0, 6.0]), &[1, 2]).unwrap(), array(&[2], &[5.0, 6.0]));
+    }
+}
