@@ -120,7 +120,10 @@ impl Fault {
 /// Text from a file as a message can show it: short, without control characters.
 pub(super) fn shown(text: &str) -> String {
     const CHARACTERS: usize = 40;
-    let mut short: String = text.chars().take(CHARACTERS).flat_map(char::escape_debug).collect();
+    let mut short = String::new();
+    for c in text.chars().take(CHARACTERS) {
+        if c.is_control() { short.extend(c.escape_default()) } else { short.push(c) }
+    }
     if text.chars().nth(CHARACTERS).is_some() {
         short.push('…');
     }

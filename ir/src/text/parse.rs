@@ -284,7 +284,10 @@ impl<'t> Parser<'t> {
                 Token::Punct('|') => {
                     line.punct('|')?;
                     bars += 1;
-                    if row == 0 || list.len() != row * rows {
+                    if shape.len() < 2 {
+                        return Err(line.expected(at, "a number: a shape of one axis has no rows"));
+                    }
+                    if list.len() != row * rows {
                         let got = list.len().saturating_sub(row * (rows - 1));
                         return Err(counted("numbers in this row", got, row, at));
                     }
