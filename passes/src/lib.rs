@@ -1,1 +1,26 @@
-//! placeholder
+//! Everything that turns a graph into a better or a lower one: passes, their manager, the noise, security and cost
+//! models and the parameter search. The crate reads no files, knows no ONNX and executes no ciphertext.
+
+pub mod calibrate;
+pub mod canonicalize;
+pub mod quantize;
+pub mod range_analysis;
+pub mod regions;
+pub mod round_accumulators;
+pub mod select_params;
+pub mod tabulate;
+pub mod diff;
+pub mod fold_constants;
+pub mod fuse_batchnorm;
+mod layers;
+pub mod lower_circuit;
+pub mod manager;
+pub mod options;
+pub mod params;
+pub mod pass;
+mod peephole;
+pub mod pipeline;
+
+pub use manager::{Event, Flow, PassReport, PipelineError, run_pipeline};
+pub use options::{Bits, CalibrationMethod, Options, Ranges, Rounding};
+pub use pass::{Pass, PassCx, PassError, Place, Remark};

@@ -1,12 +1,30 @@
 //! The passes by name, and the order in which they run by default.
 
+use crate::calibrate::Calibrate;
 use crate::canonicalize::Canonicalize;
 use crate::fold_constants::FoldConstants;
 use crate::fuse_batchnorm::FuseBatchnorm;
+use crate::lower_circuit::LowerCircuit;
 use crate::pass::Pass;
+use crate::quantize::Quantize;
+use crate::range_analysis::RangeAnalysis;
+use crate::round_accumulators::RoundAccumulators;
+use crate::select_params::SelectParams;
+use crate::tabulate::Tabulate;
 
 /// Every pass, in the order in which the default pipeline first meets it.
-pub static ALL: &[&dyn Pass] = &[&FoldConstants, &Canonicalize, &FuseBatchnorm];
+pub static ALL: &[&dyn Pass] = &[
+    &FoldConstants,
+    &Canonicalize,
+    &FuseBatchnorm,
+    &Calibrate,
+    &Quantize,
+    &RangeAnalysis,
+    &RoundAccumulators,
+    &Tabulate,
+    &SelectParams,
+    &LowerCircuit,
+];
 
 /// What runs when nothing else is asked for. The comment above a line is the reason of its position.
 pub static DEFAULT: &[&dyn Pass] = &[
@@ -20,6 +38,17 @@ pub static DEFAULT: &[&dyn Pass] = &[
     &FoldConstants,
     // Again: a batch-norm at an output has left a summand that the client can add.
     &Canonicalize,
+    // Ranges are measured on what will be quantized, so after all float fusion.
+    &Calibrate,
+    &Quantize,
+    &RangeAnalysis,
+    // Needs proven ranges, which cut the calibrated ones; after the maps have absorbed all they can.
+    &RoundAccumulators,
+    &Tabulate,
+    // Tables narrowed the ranges; narrower accumulators have smaller worst cases.
+    &RangeAnalysis,
+    &SelectParams,
+    &LowerCircuit,
 ];
 
 /// The pass of a name.
