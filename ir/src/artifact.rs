@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::graph::{Graph, Phase};
 use crate::text::{self, MAX_NUMBERS, ParseError, Printed, Sidecar};
+use crate::verify::VerifyError;
 
 /// Version of the file's layout.
 pub const VERSION: u64 = 1;
@@ -53,7 +54,7 @@ pub enum ArtifactError {
     },
     /// The container cannot be read.
     #[error("the file is not an artifact: {reason}")]
-    #[diagnostic(code("artifact::not-an-artifact"), help("give the file that `fhe compile` wrote, complete"))]
+    #[diagnostic(code("artifact::not-an-artifact"), help("give the file that the compiler wrote, complete"))]
     NotAnArtifact {
         /// What is missing or broken.
         reason: String,
@@ -76,6 +77,10 @@ pub enum ArtifactError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Listing(#[from] ParseError),
+    /// The graph breaks a rule of the verifier.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Verify(#[from] VerifyError),
     /// The graph is not a circuit.
     #[error("the artifact holds a graph in phase {got}, allowed: circuit")]
     #[diagnostic(code("artifact::phase"), help("an artifact is written after the last pass"))]
@@ -139,7 +144,7 @@ impl Artifact {
         for (index, set) in circuit.params.iter().enumerate() {
             set.check().map_err(|problem| ArtifactError::Params { index, problem })?;
         }
-        // Call site of the verifier: `crate::verify::verify(&circuit)`.
+        // Call site of the verifier: `crate::verify::verify(&circuit)?;`
         let artifact = Self { circuit, report: report.clone() };
         if artifact.to_bytes() != bytes {
             return Err(ArtifactError::Altered { reason: "the content is not in the form it is written in" });
