@@ -8,13 +8,13 @@ pub enum DataError {
     /// The environment variable is absent.
     #[error("the environment variable FHE_DATA is not set")]
     #[diagnostic(
-        code("data::no-folder"),
+        code("prepare::no-folder"),
         help("set it to a folder that holds data/mnist/ and data/cifar10/; `prepare-data --help` lists the files")
     )]
     NoFolder,
     /// The environment variable names something else.
     #[error("FHE_DATA names {}, which holds no folder data/", path.display())]
-    #[diagnostic(code("data::not-the-folder"), help("name the folder above data/, not data/ itself"))]
+    #[diagnostic(code("prepare::not-the-folder"), help("name the folder above data/, not data/ itself"))]
     NotTheFolder {
         /// What it names.
         path: PathBuf,
@@ -22,7 +22,7 @@ pub enum DataError {
     /// A file that cannot be opened or read.
     #[error("cannot read {}: {cause}", path.display())]
     #[diagnostic(
-        code("data::unreadable"),
+        code("prepare::unreadable"),
         help("put the file there, under that name, as its distributor packs it; .gz files stay packed")
     )]
     Unreadable {
@@ -33,7 +33,7 @@ pub enum DataError {
     },
     /// A file that cannot be written.
     #[error("cannot write {}: {cause}", path.display())]
-    #[diagnostic(code("data::unwritable"), help("choose another folder with --out, or make room"))]
+    #[diagnostic(code("prepare::unwritable"), help("choose another folder with --out, or make room"))]
     Unwritable {
         /// The file.
         path: PathBuf,
@@ -42,7 +42,7 @@ pub enum DataError {
     },
     /// The bytes are not in the format.
     #[error("{} is not {wanted}: {got}", path.display())]
-    #[diagnostic(code("data::wrong-format"), help("the file is damaged or another one: fetch it again"))]
+    #[diagnostic(code("prepare::wrong-format"), help("the file is damaged or another one: fetch it again"))]
     WrongFormat {
         /// The file.
         path: PathBuf,
@@ -53,7 +53,7 @@ pub enum DataError {
     },
     /// More or fewer bytes than the header says, or than the format allows.
     #[error("{} has {got} after unpacking, wanted {wanted}", path.display())]
-    #[diagnostic(code("data::wrong-length"), help("the file is cut off or another one: fetch it again"))]
+    #[diagnostic(code("prepare::wrong-length"), help("the file is cut off or another one: fetch it again"))]
     WrongLength {
         /// The file.
         path: PathBuf,
@@ -64,7 +64,7 @@ pub enum DataError {
     },
     /// Images and labels that do not belong together.
     #[error("{} has {images} images, {} has {labels} labels", images_at.display(), labels_at.display())]
-    #[diagnostic(code("data::other-labels"), help("fetch both files again, from one place"))]
+    #[diagnostic(code("prepare::other-labels"), help("fetch both files again, from one place"))]
     OtherLabels {
         /// File of the images.
         images_at: PathBuf,
@@ -77,7 +77,7 @@ pub enum DataError {
     },
     /// A label that is no class.
     #[error("{} has the label {got} at row {row}, classes are 0 to {greatest}", path.display())]
-    #[diagnostic(code("data::no-such-class"), help("the file is damaged or another one: fetch it again"))]
+    #[diagnostic(code("prepare::no-such-class"), help("the file is damaged or another one: fetch it again"))]
     NoSuchClass {
         /// The file.
         path: PathBuf,
