@@ -6,6 +6,7 @@ mod arrows;
 mod book;
 mod cases;
 mod codes;
+mod commands;
 mod leaks;
 mod sources;
 
