@@ -1,0 +1,295 @@
+//! The cheapest parameter set that keeps every read of a circuit precise enough.
+
+use fhe_ir::params::{Decomposition, ParamSet, SecurityCurve, Variance};
+
+use super::pareto::{Step, steps};
+use super::{
+    Constraint, CostModel, ErrorTarget, Found, Infeasible, NoiseModel, NoiseSource, Requirements, SearchSpace,
+    evaluate, kappa,
+};
+
+/// The cheapest parameter set of the search space under which the circuit meets its error target.
+///
+/// Deterministic; of two sets of equal cost the one with the smaller `k`, then `N`, then PBS level, then `n` is taken.
+///
+/// # Errors
+/// When there is none, with the read that stands in the way.
+pub fn search(req: &Requirements, noise: &NoiseModel, cost: &CostModel) -> Result<Found, Infeasible> {
+    search_in(&Lists::new(req.curve, *noise, req.space), req, cost)
+}
+
+/// Everything of a search that does not depend on the circuit.
+pub(super) struct Lists {
+    curve: SecurityCurve,
+    noise: NoiseModel,
+    space: SearchSpace,
+    /// Keyswitch decompositions for every `n`, from the smallest.
+    keyswitch: Vec<Vec<Step>>,
+    /// In the order of the search.
+    big_keys: Vec<BigKey>,
+}
+
+/// A pair of `k` and `N` on the curve.
+struct BigKey {
+    glwe_dimension: u32,
+    log2_polynomial_size: u32,
+    fresh: Variance,
+    cmux: Vec<Step>,
+}
+
+impl Lists {
+    pub(super) fn new(curve: SecurityCurve, noise: NoiseModel, space: SearchSpace) -> Self {
+        let space = space.supported();
+        let keyswitch = (space.lwe_dimension.0..=space.lwe_dimension.1)
+            .map(|n| {
+                let key = curve.minimal_variance(n).expect("the supported space begins at the curve's first dimension");
+                steps(|ks| noise.variance_of_keyswitch_coefficient(ks, key).0)
+            })
+            .collect();
+        let (k_lo, k_hi) = space.glwe_dimension;
+        let (n_lo, n_hi) = space.log2_polynomial_size;
+        let big_keys = (k_lo..=k_hi)
+            .flat_map(|k| (n_lo..=n_hi).map(move |log2_n| (k, log2_n)))
+            .filter(|(k, log2_n)| (k << log2_n) <= 1 << 17)
+            .filter_map(|(glwe_dimension, log2_polynomial_size)| {
+                let fresh = curve.minimal_variance(glwe_dimension << log2_polynomial_size)?;
+                let cmux = steps(|pbs| noise.variance_of_cmux(glwe_dimension, log2_polynomial_size, pbs, fresh).0);
+                Some(BigKey { glwe_dimension, log2_polynomial_size, fresh, cmux })
+            })
+            .collect();
+        Self { curve, noise, space, keyswitch, big_keys }
+    }
+
+    pub(super) fn curve(&self) -> SecurityCurve {
+        self.curve
+    }
+
+    fn lwe_dimensions(&self) -> impl Iterator<Item = (u32, &Vec<Step>)> {
+        (self.space.lwe_dimension.0..).zip(&self.keyswitch)
+    }
+
+    fn params(&self, big: &BigKey, lwe_dimension: u32, pbs: Decomposition, ks: Decomposition) -> ParamSet {
+        ParamSet {
+            curve: self.curve,
+            lwe_dimension,
+            glwe_dimension: big.glwe_dimension,
+            log2_polynomial_size: big.log2_polynomial_size,
+            pbs,
+            ks,
+        }
+    }
+}
+
+/// `slope·(variance of a bootstrap) ≤ slack`, from a constraint under one big key.
+#[derive(Clone, Copy)]
+struct Line {
+    slope: f64,
+    slack: f64,
+}
+
+impl Line {
+    /// What the constraint leaves to keyswitch and modulus switch.
+    fn left(&self, bootstrap: f64) -> f64 {
+        self.slack - self.slope * bootstrap
+    }
+}
+
+pub(super) fn search_in(lists: &Lists, req: &Requirements, cost: &CostModel) -> Result<Found, Infeasible> {
+    let (ErrorTarget::PerTable(p) | ErrorTarget::Global(p)) = req.target;
+    if !(p > 0.0 && p < 1.0) {
+        return Err(Infeasible::Target(p));
+    }
+    if lists.big_keys.is_empty() || lists.keyswitch.is_empty() {
+        return Err(Infeasible::EmptySpace(req.space));
+    }
+    let kappas: Vec<f64> = req.constraints.iter().map(|c| kappa(alone(req.target, c.count))).collect();
+    let levelled = req.pbs_count == 0 && req.constraints.iter().all(|c| !c.table && c.norm2_pbs == 0.0);
+    if levelled {
+        return search_levelled(lists, req, cost, &kappas);
+    }
+
+    let tables = req.constraints.iter().enumerate().filter(|(_, c)| c.table);
+    let (constraint, boxes) = tables.map(|(i, c)| (i, c.boxes)).max_by_key(|&(_, boxes)| boxes).unwrap_or((0, 1));
+    let fits = |big: &&BigKey| u64::from(boxes) * 2 <= 1 << big.log2_polynomial_size;
+    if !lists.big_keys.iter().any(|big| fits(&big)) {
+        let largest = 1 << lists.space.log2_polynomial_size.1;
+        return Err(Infeasible::TooManyBoxes { constraint, boxes, largest });
+    }
+
+    let mut best: Option<Found> = None;
+    for big in lists.big_keys.iter().filter(fits) {
+        search_big_key(lists, big, req, cost, &kappas, &mut best);
+    }
+    best.ok_or_else(|| explain(lists, lists.big_keys.iter().filter(fits), req, &kappas))
+}
+
+/// The largest failure probability that `count` equal reads may each have if all others never fail.
+fn alone(target: ErrorTarget, count: u64) -> f64 {
+    match target {
+        ErrorTarget::PerTable(p) => p,
+        ErrorTarget::Global(p) => -((-p).ln_1p() / count.max(1) as f64).exp_m1(),
+    }
+}
+
+/// Largest variance at a read that is precise enough; 0 when no noise is.
+fn allowed(c: &Constraint, kappa: f64, log2_polynomial_size: u32) -> f64 {
+    // Below one by more than the rounding of the sums it is compared with, so that `evaluate` agrees.
+    const ROUNDING: f64 = 1.0 - 1e-12;
+    let bound = c.bound(log2_polynomial_size);
+    if bound > 0.0 { (bound / kappa).powi(2) * ROUNDING } else { 0.0 }
+}
+
+/// The constraints of one kind as lines, without those that another implies.
+fn lines(req: &Requirements, big: &BigKey, kappas: &[f64], table: bool) -> Vec<Line> {
+    let mut lines: Vec<Line> = req
+        .constraints
+        .iter()
+        .zip(kappas)
+        .filter(|(c, _)| c.table == table)
+        .map(|(c, &kappa)| Line {
+            slope: c.norm2_pbs,
+            slack: allowed(c, kappa, big.log2_polynomial_size) - c.norm2_input * big.fresh.0,
+        })
+        .collect();
+    lines.sort_by(|a, b| b.slope.total_cmp(&a.slope).then(a.slack.total_cmp(&b.slack)));
+    let mut least = f64::INFINITY;
+    lines.retain(|line| {
+        let kept = line.slack < least;
+        least = least.min(line.slack);
+        kept
+    });
+    lines
+}
+
+/// Improves `best` with the sets of one big key.
+///
+/// For a fixed PBS decomposition, raising `n` raises cost, bootstrap noise and modulus switch noise, so each of them
+/// ends the loop; only keyswitch noise falls.
+fn search_big_key(
+    lists: &Lists,
+    big: &BigKey,
+    req: &Requirements,
+    cost: &CostModel,
+    kappas: &[f64],
+    best: &mut Option<Found>,
+) {
+    let tables = lines(req, big, kappas, true);
+    let outputs = lines(req, big, kappas, false);
+    let big_dimension = f64::from(big.glwe_dimension << big.log2_polynomial_size);
+    for cmux in &big.cmux {
+        for (n, keyswitches) in lists.lwe_dimensions() {
+            let bootstrap = cmux.variance * f64::from(n);
+            if outputs.iter().any(|line| line.left(bootstrap) < 0.0) {
+                break;
+            }
+            let modulus_switch = lists.noise.variance_of_modulus_switch(n, big.log2_polynomial_size).0;
+            let left = tables.iter().map(|line| line.left(bootstrap)).fold(f64::INFINITY, f64::min) - modulus_switch;
+            if left <= 0.0 {
+                break;
+            }
+            let best_ns = best.as_ref().map_or(f64::INFINITY, |found| found.cost_ns);
+            let params = lists.params(big, n, cmux.decomposition, keyswitches[0].decomposition);
+            let without_ks =
+                req.pbs_count as f64 * cost.pbs_ns(&params) + req.linear_products as f64 * cost.linear_ns(&params);
+            if without_ks >= best_ns {
+                break;
+            }
+            let with = |ks: &Step| ParamSet { ks: ks.decomposition, ..params };
+            let quiet = keyswitches.partition_point(|ks| ks.variance * big_dimension > left);
+            let cheap =
+                keyswitches.partition_point(|ks| without_ks + req.ks_count as f64 * cost.ks_ns(&with(ks)) < best_ns);
+            if quiet >= cheap {
+                continue;
+            }
+            let first = match req.target {
+                ErrorTarget::PerTable(_) => quiet,
+                // The lines hold for each read alone; a global target is shared by all of them.
+                ErrorTarget::Global(_) => {
+                    let meets = |ks: &Step| evaluate(req, with(ks), &lists.noise, cost).meets(req.target);
+                    if !meets(&keyswitches[cheap - 1]) {
+                        continue;
+                    }
+                    quiet + keyswitches[quiet..cheap].partition_point(|ks| !meets(ks))
+                }
+            };
+            *best = Some(evaluate(req, with(&keyswitches[first]), &lists.noise, cost));
+        }
+    }
+}
+
+/// A circuit without tables needs a big key only: the smallest `k` and then the smallest `N ≥ 512` whose encryptions
+/// are precise enough. Its small key is never made.
+fn search_levelled(lists: &Lists, req: &Requirements, cost: &CostModel, kappas: &[f64]) -> Result<Found, Infeasible> {
+    let unused = Decomposition { base_log: 1, level: 1 };
+    let k = lists.space.glwe_dimension.0;
+    let big_keys = || lists.big_keys.iter().filter(|big| big.glwe_dimension == k && big.log2_polynomial_size >= 9);
+    big_keys()
+        .map(|big| {
+            let params = lists.params(big, lists.space.lwe_dimension.0, unused, unused);
+            evaluate(req, params, &lists.noise, cost)
+        })
+        .find(|found| found.meets(req.target))
+        .ok_or_else(|| match big_keys().next() {
+            Some(_) => explain(lists, big_keys(), req, kappas),
+            None => Infeasible::EmptySpace(req.space),
+        })
+}
+
+/// The read that misses its bound by most, under the set where that miss is smallest.
+fn explain<'a>(
+    lists: &Lists,
+    big_keys: impl Iterator<Item = &'a BigKey>,
+    req: &Requirements,
+    kappas: &[f64],
+) -> Infeasible {
+    let mut closest: Option<(f64, usize, ParamSet)> = None;
+    for big in big_keys {
+        let cmux = big.cmux.last().expect("a list of steps is never empty");
+        let allowed: Vec<f64> = (req.constraints.iter().zip(kappas))
+            .map(|(c, &kappa)| allowed(c, kappa, big.log2_polynomial_size))
+            .collect();
+        for (n, keyswitches) in lists.lwe_dimensions() {
+            let ks = keyswitches.last().expect("a list of steps is never empty");
+            let params = lists.params(big, n, cmux.decomposition, ks.decomposition);
+            let sources = sources(lists.noise, &params);
+            let (miss, constraint) = (req.constraints.iter().zip(&allowed).enumerate())
+                .map(|(i, (c, allowed))| (parts(c, &sources).iter().sum::<f64>() / allowed, i))
+                .max_by(|a, b| a.0.total_cmp(&b.0))
+                .expect("requirements without a constraint are always met");
+            if closest.is_none_or(|(least, ..)| miss < least) {
+                closest = Some((miss, constraint, params));
+            }
+        }
+    }
+    let (_, constraint, closest) = closest.expect("some big key fits");
+    let c = &req.constraints[constraint];
+    let parts = parts(c, &sources(lists.noise, &closest));
+    let names = [NoiseSource::Bootstrap, NoiseSource::Input, NoiseSource::Keyswitch, NoiseSource::ModulusSwitch];
+    let (dominant, _) = names.into_iter().zip(parts).max_by(|a, b| a.1.total_cmp(&b.1)).expect("four parts");
+    Infeasible::TooNoisy {
+        constraint,
+        bits: -c.half_box.log2() - 2.0,
+        log2_norm_pbs: 0.5 * c.norm2_pbs.log2(),
+        log2_norm_input: 0.5 * c.norm2_input.log2(),
+        log2_sd_allowed: 0.5 * allowed(c, kappas[constraint], closest.log2_polynomial_size).log2(),
+        log2_sd: Variance(parts.iter().sum()).log2_sd(),
+        dominant,
+        closest,
+    }
+}
+
+/// Variances of a bootstrap, a fresh encryption, a keyswitch and a modulus switch.
+fn sources(noise: NoiseModel, params: &ParamSet) -> [f64; 4] {
+    [
+        noise.variance_of_blind_rotation(params).0,
+        params.big_variance().0,
+        noise.variance_after_keyswitch(Variance::ZERO, params).0,
+        noise.variance_of_modulus_switch(params.lwe_dimension, params.log2_polynomial_size).0,
+    ]
+}
+
+/// The variance that decides a read, split by [`sources`].
+fn parts(c: &Constraint, [bootstrap, input, keyswitch, modulus_switch]: &[f64; 4]) -> [f64; 4] {
+    let table = if c.table { 1.0 } else { 0.0 };
+    [bootstrap * c.norm2_pbs, input * c.norm2_input, keyswitch * table, modulus_switch * table]
+}
