@@ -37,7 +37,8 @@ pub fn for_each_channel<T>(x: &mut ArrayD<T>, mut f: impl FnMut(usize, &mut T)) 
 pub fn dot<T: Number>(x: &ArrayD<T>, w: &ArrayD<T>) -> ArrayD<T> {
     let x = x.view().into_dimensionality::<ndarray::Ix2>().expect("verified: rank 2");
     let w = w.view().into_dimensionality::<ndarray::Ix2>().expect("verified: rank 2");
-    x.dot(&w.t()).into_dyn()
+    // A result of two column-major operands is column-major, and `[rows, 1]` counts as both.
+    x.dot(&w.t()).as_standard_layout().into_owned().into_dyn()
 }
 
 /// Two-dimensional convolution by explicit im2col, one row of the batch at a time.
