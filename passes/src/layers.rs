@@ -41,9 +41,14 @@ pub(crate) fn scale_outputs(w: &ArrayD<f32>, factor: &[f64]) -> ArrayD<f32> {
     let mut w = w.as_standard_layout().into_owned();
     for (o, mut row) in w.axis_iter_mut(Axis(0)).enumerate() {
         let f = factor[if factor.len() == 1 { 0 } else { o }];
-        row.mapv_inplace(|e| (f64::from(e) * f) as f32);
+        row.mapv_inplace(|e| scaled(e, f));
     }
     w
+}
+
+/// The product, without negative zeros.
+fn scaled(e: f32, f: f64) -> f32 {
+    (f64::from(e) * f + 0.0) as f32
 }
 
 /// Weights whose input channel `i` is multiplied by `factor[i]`.
@@ -54,7 +59,7 @@ pub(crate) fn scale_inputs(w: &ArrayD<f32>, factor: &[f64], groups: usize) -> Ar
         let first = o / (outs / groups) * per_group;
         for (i, mut taps) in row.axis_iter_mut(Axis(0)).enumerate() {
             let f = factor[if factor.len() == 1 { 0 } else { first + i }];
-            taps.mapv_inplace(|e| (f64::from(e) * f) as f32);
+            taps.mapv_inplace(|e| scaled(e, f));
         }
     }
     w

@@ -158,8 +158,8 @@ pub(crate) fn zip(a: &[f64], b: &[f64], f: impl Fn(f64, f64) -> f64) -> Vec<f64>
     (0..a.len().max(b.len())).map(|i| f(at(a, i), at(b, i))).collect()
 }
 
-/// A one-dimensional array.
+/// A one-dimensional array, without negative zeros.
 pub(crate) fn vector(entries: &[f64]) -> ArrayD<f32> {
-    let entries: Vec<f32> = entries.iter().map(|&x| x as f32).collect();
+    let entries: Vec<f32> = entries.iter().map(|&x| (x + 0.0) as f32).collect();
     ArrayD::from_shape_vec(IxDyn(&[entries.len()]), entries).expect("one axis")
 }

@@ -2,6 +2,8 @@
 
 use crate::calibrate::Calibrate;
 use crate::canonicalize::Canonicalize;
+use crate::dedup_tables::DedupTables;
+use crate::eliminate_dead_neurons::EliminateDeadNeurons;
 use crate::fold_constants::FoldConstants;
 use crate::fuse_batchnorm::FuseBatchnorm;
 use crate::lower_circuit::LowerCircuit;
@@ -17,11 +19,13 @@ pub static ALL: &[&dyn Pass] = &[
     &FoldConstants,
     &Canonicalize,
     &FuseBatchnorm,
+    &EliminateDeadNeurons,
     &Calibrate,
     &Quantize,
     &RangeAnalysis,
     &RoundAccumulators,
     &Tabulate,
+    &DedupTables,
     &SelectParams,
     &LowerCircuit,
 ];
@@ -38,6 +42,9 @@ pub static DEFAULT: &[&dyn Pass] = &[
     &FoldConstants,
     // Again: a batch-norm at an output has left a summand that the client can add.
     &Canonicalize,
+    // After every float fusion: a batch-norm with a zero factor makes a constant neuron. Before calibration, which has
+    // fewer channels to measure.
+    &EliminateDeadNeurons,
     // Ranges are measured on what will be quantized, so after all float fusion.
     &Calibrate,
     &Quantize,
@@ -45,6 +52,8 @@ pub static DEFAULT: &[&dyn Pass] = &[
     // Needs proven ranges, which cut the calibrated ones; after the maps have absorbed all they can.
     &RoundAccumulators,
     &Tabulate,
+    // Right after tables exist: everything behind counts and stores distinct tables.
+    &DedupTables,
     // Tables narrowed the ranges; narrower accumulators have smaller worst cases.
     &RangeAnalysis,
     &SelectParams,

@@ -207,7 +207,7 @@ fn map(p: &mut Peephole<'_>, cx: &mut PassCx<'_>, id: Id<Value>) -> bool {
     if links.is_empty() {
         return cx.rewrite("maps dropped") && absorbed(p, id, from);
     }
-    if links == chain && !linear {
+    if links == chain && inner.is_none() && !linear {
         return false;
     }
     let origins = inner.map(|n| p.graph().value(n).from.clone()).unwrap_or_default();

@@ -1,8 +1,10 @@
 //! What the client can do after decryption is not done under encryption.
 
+use std::sync::Arc;
+
 use fhe_ir::ranges::channels_of_reshape;
 use fhe_ir::rebuild::sweep;
-use fhe_ir::{Data, Func, Graph, Id, Op, Post, Value};
+use fhe_ir::{Const, Data, Func, Graph, Id, Op, Post, Value};
 
 use crate::pass::PassCx;
 use crate::peephole::{vector, zip};
@@ -52,16 +54,8 @@ fn step(graph: &mut Graph, cx: &mut PassCx<'_>, index: usize, readers: &[usize])
             if !cx.rewrite("summands at outputs") {
                 return None;
             }
-            let mut bias: Vec<f64> = graph.reals(c).iter().map(|&e| f64::from(e)).collect();
-            if let Some(other) = graph.outputs[index].bias {
-                let other: Vec<f64> = graph.reals(other).iter().map(|&e| f64::from(e)).collect();
-                bias = zip(&bias, &other, |a, b| a + b);
-                let name = graph.constant(c).name.clone();
-                let data = Data::F32(std::sync::Arc::new(vector(&bias)));
-                graph.outputs[index].bias = Some(graph.push_const(&name, data));
-            } else {
-                graph.outputs[index].bias = Some(c);
-            }
+            let bias = entries(graph, c);
+            give(graph, index, c, &bias);
             Some(x)
         }
         // sigmoid is the last thing that happens to a value that nobody else reads
@@ -89,17 +83,38 @@ fn step(graph: &mut Graph, cx: &mut PassCx<'_>, index: usize, readers: &[usize])
             {
                 return None;
             }
-            let entries = graph.reals(c).clone();
-            let bias: Vec<f64> =
-                sources.iter().map(|s| f64::from(entries[[if shared { 0 } else { *s.start() }].as_slice()])).collect();
-            let old: Vec<f64> =
-                graph.outputs[index].bias.map_or(vec![0.0], |b| graph.reals(b).iter().map(|&e| f64::from(e)).collect());
-            let name = graph.constant(c).name.clone();
-            let data = Data::F32(std::sync::Arc::new(vector(&zip(&bias, &old, |a, b| a + b))));
-            graph.outputs[index].bias = Some(graph.push_const(&name, data));
+            let summand = entries(graph, c);
+            let bias: Vec<f64> = sources.iter().map(|s| summand[if shared { 0 } else { *s.start() }]).collect();
+            give(graph, index, c, &bias);
             graph.values[at.index()].op = Op::Reshape { x: from };
             Some(at)
         }
         _ => None,
     }
+}
+
+fn entries(graph: &Graph, c: Id<Const>) -> Vec<f64> {
+    graph.reals(c).iter().map(|&e| f64::from(e)).collect()
+}
+
+/// Adds `bias`, made from the constant `c`, to the bias of output `index`.
+fn give(graph: &mut Graph, index: usize, c: Id<Const>, bias: &[f64]) {
+    let sum = match graph.outputs[index].bias {
+        Some(other) => zip(bias, &entries(graph, other), |a, b| a + b),
+        None => bias.to_vec(),
+    };
+    let data = Data::F32(Arc::new(vector(&sum)));
+    let by_values = graph.values.iter().flat_map(|v| v.op.constants());
+    let readers = by_values.chain(graph.outputs.iter().filter_map(|o| o.bias)).filter(|&other| other == c).count();
+    let outputs = graph.outputs.iter().filter(|o| graph.value(o.value).op.constants().contains(&c)).count();
+    let same = graph.constant(c).data == data;
+    graph.outputs[index].bias = Some(if same {
+        c
+    } else if readers == 1 && outputs <= 1 {
+        graph.consts[c.index()].data = data;
+        c
+    } else {
+        let name = graph.constant(c).name.clone();
+        graph.push_const(&name, data)
+    });
 }
