@@ -93,6 +93,10 @@ pub enum Error {
     #[diagnostic(code("backend::no-such-rows"), help("rows are counted from 0; `--rows A-B` takes both ends"))]
     NoSuchRows { asked: String, rows: usize },
 
+    #[error("{labels} labels for {rows} rows")]
+    #[diagnostic(code("backend::wrong-labels"), help("give one label per row of the input file"))]
+    WrongLabels { labels: usize, rows: usize },
+
     #[error("{path}: {why}")]
     #[diagnostic(code("backend::bad-array"), help("give a NumPy .npy file of numbers in C order, shape [rows, ...]"))]
     BadArray { path: PathBuf, why: String },

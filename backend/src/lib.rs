@@ -4,6 +4,7 @@
 //! [`EncryptedInputs`] and decrypt [`EncryptedOutputs`]; [`EvaluationKeys`] travel to the server, which expands them
 //! into [`ServerKeys`] and calls [`evaluate`]. The crate knows no ONNX and no pass.
 
+pub mod arrays;
 pub mod bootstrap;
 pub mod circuit;
 pub mod commands;
