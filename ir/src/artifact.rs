@@ -144,7 +144,7 @@ impl Artifact {
         for (index, set) in circuit.params.iter().enumerate() {
             set.check().map_err(|problem| ArtifactError::Params { index, problem })?;
         }
-        // Call site of the verifier: `crate::verify::verify(&circuit)?;`
+        crate::verify::verify(&circuit)?;
         let artifact = Self { circuit, report: report.clone() };
         if artifact.to_bytes() != bytes {
             return Err(ArtifactError::Altered { reason: "the content is not in the form it is written in" });

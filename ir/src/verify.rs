@@ -116,7 +116,7 @@ fn structure(graph: &Graph) -> Result<(), VerifyError> {
         if t.entries.is_empty() || !t.entries.is_standard_layout() {
             return Err(error(format!("@{}", t.name), "a table has at least one entry, in row-major order"));
         }
-        if t.entries.iter().any(|e| e.abs() > 1 << 40) {
+        if t.entries.iter().any(|e| e.unsigned_abs() > 1 << 40) {
             return Err(error(format!("@{}", t.name), "an entry is beyond ±2^40"));
         }
     }
@@ -259,7 +259,7 @@ fn table(graph: &Graph, value: &Value) -> Result<(), String> {
         Op::Map { resolution: Some((domain, read)), .. } => (None, domain, read),
         _ => return Ok(()),
     };
-    if domain.width == 0 || domain.width > 1 << 40 || domain.lo.iter().any(|lo| lo.abs() > 1 << 50) {
+    if domain.width == 0 || domain.width > 1 << 40 || domain.lo.iter().any(|lo| lo.unsigned_abs() > 1 << 50) {
         return Err("the domain is empty or beyond 2^40 integers".into());
     }
     if read.boxes(domain.width) > MAX_BOXES {

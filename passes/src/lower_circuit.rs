@@ -106,7 +106,7 @@ impl Noise {
         let variance = if constraint.table { NOISE_MODEL.variance_at_table(arriving, &self.params) } else { arriving };
         let bound = constraint.bound(self.params.log2_polynomial_size);
         // Below 2^-1000 the probability underflows; the exponent is cut there.
-        (bound.log2() as f32, tail(bound, variance).log2().max(-1000.0) as f32)
+        (bound.log2() as f32, tail(bound * NOISE_MODEL.bound_filled(), variance).log2().max(-1000.0) as f32)
     }
 }
 

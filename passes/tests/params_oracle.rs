@@ -7,8 +7,8 @@ use std::path::Path;
 
 use fhe_ir::params::{Decomposition, ParamSet, SecurityCurve, Variance};
 use fhe_passes::params::{
-    BLIND_ROTATION_MARGIN, Constraint, CostModel, ErrorTarget, Found, Infeasible, MachineCost, NoiseModel, NoiseSource,
-    Requirements, SearchSpace, V0, V0Problem, evaluate, kappa, search,
+    Constraint, CostModel, ErrorTarget, Found, Infeasible, MachineCost, NoiseModel, NoiseSource, Requirements,
+    SearchSpace, V0, V0Problem, evaluate, kappa, search,
 };
 use rayon::prelude::*;
 
@@ -177,7 +177,7 @@ fn tfhe_noise_matches_the_crate() {
             "blind_rotate" => {
                 let k = int(&row, "k");
                 let cmux = model.variance_of_cmux(k, log2_n, decomposition(), key(k << log2_n));
-                cmux.0 * f64::from(n) / BLIND_ROTATION_MARGIN
+                cmux.0 * f64::from(n)
             }
             "keyswitch" => {
                 let big = f64::from(int(&row, "k") << log2_n);

@@ -20,7 +20,7 @@ mod v0;
 pub use cost::{CostModel, MachineCost};
 pub use gauss::{kappa, tail};
 pub use infeasible::{Infeasible, NoiseSource};
-pub use noise::{BLIND_ROTATION_MARGIN, NoiseModel};
+pub use noise::NoiseModel;
 pub use requirements::{Constraint, ConstraintReport, ErrorTarget, Found, Requirements, SearchSpace, evaluate};
 pub use search::search;
 pub use v0::{V0, V0Problem, V0Solution};

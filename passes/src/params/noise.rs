@@ -6,13 +6,13 @@ use std::str::FromStr;
 use fhe_ir::params::{Decomposition, LOG2_Q, ParamSet, Variance};
 use serde::{Deserialize, Serialize};
 
-/// Factor on the blind rotation variance of [`NoiseModel::TfheRsCentred`]: 0.3 bit.
+/// Part of a bound that [`NoiseModel::TfheRsCentred`] fills: 0.95, which is 0.15 bit of variance.
 ///
 /// The fit is unbiased, not an upper bound, and the variance of one key varies around it. Measured variances (test
-/// `measured_blind_rotations_stay_below_the_prediction_and_close`: `k` 1 to 6, `N` 256 to 8192, both curves, two keys
-/// each) lie from 0.2 bit below it to 0.11 bit above, with a sampling error of
-/// about 0.03 bit (0.07 at `N` 8192).
-pub const BLIND_ROTATION_MARGIN: f64 = 1.231_144_413_344_916_3;
+/// `measured_blind_rotations_are_close_to_the_prediction`: `k` 1 to 6, `N` 256 to 8192, both curves, two keys
+/// each) lie from 0.2 bit below it to 0.11 bit above, with a sampling error of about 0.03 bit (0.07 at `N` 8192).
+/// Predictions are stored as the fit gives them; the reserve is kept on the bound.
+const BOUND_FILLED: f64 = 0.95;
 
 /// log2 of the rounding of a product in the Fourier domain of `f64` polynomials: `log2 q` less 53 bits of mantissa.
 const LOST_MANTISSA_BITS: f64 = LOG2_Q - 53.0;
@@ -28,13 +28,21 @@ pub enum NoiseModel {
     /// The formulas of the `tfhe` crate, with its centred-mean modulus switch; what our circuits run.
     ///
     /// Source: `zama-ai/tfhe-rs`, `tfhe/src/core_crypto/commons/noise_formulas`, whose Fourier term is a fit to
-    /// measurements; [`BLIND_ROTATION_MARGIN`] is ours. The standard modulus switch costs twice the variance of the
+    /// measurements; [`NoiseModel::bound_filled`] is ours. The standard modulus switch costs twice the variance of the
     /// centred one and no time less, so it is not offered here.
     #[default]
     TfheRsCentred,
 }
 
 impl NoiseModel {
+    /// Part of a bound that predicted noise may fill: the reserve for what the model does not know.
+    pub fn bound_filled(self) -> f64 {
+        match self {
+            Self::ConcreteV0 => 1.0,
+            Self::TfheRsCentred => BOUND_FILLED,
+        }
+    }
+
     /// Variance that one of the `n` CMUXes of a blind rotation adds, for bootstrap-key noise `key`.
     ///
     /// `glwe_dimension` is `k`, `log2_polynomial_size` is `log2 N`.
@@ -73,7 +81,7 @@ impl NoiseModel {
                     * k.powf(1.22003)
                     * n_poly.powf(2.22003)
                     * (k + 1.0).powf(1.01827);
-                Variance((keys + rounding + fft) * BLIND_ROTATION_MARGIN)
+                Variance(keys + rounding + fft)
             }
         }
     }
@@ -174,12 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn margin_is_0_3_bit() {
-        assert!((BLIND_ROTATION_MARGIN.log2() - 0.3).abs() < 1e-12);
-    }
-
-    #[test]
-    fn measured_blind_rotations_stay_below_the_prediction_and_close() {
+    fn measured_blind_rotations_are_close_to_the_prediction() {
         // (security, k, log2 N, n, base log, level, log2 of the variance of all coefficients after a blind rotation):
         // measured with tfhe 1.8.2 on an AVX-512 machine, mean of two keys with 25 to 200 rotations each.
         let measured = [
@@ -209,7 +212,8 @@ mod tests {
                 ks: decomposition(4, 3),
             };
             let over = NoiseModel::TfheRsCentred.variance_of_blind_rotation(&params).0.log2() - log2_variance;
-            assert!((0.15..0.55).contains(&over), "{params}: predicted {over:+.2} bit above the measurement");
+            // The bound keeps 0.15 bit in reserve.
+            assert!((-0.15..0.25).contains(&over), "{params}: predicted {over:+.2} bit above the measurement");
         }
     }
 

@@ -153,7 +153,8 @@ pub fn evaluate(req: &Requirements, params: ParamSet, noise: &NoiseModel, cost: 
             let variance_in = variance_of_pbs * c.norm2_pbs + fresh * c.norm2_input;
             let variance = if c.table { noise.variance_at_table(variance_in, &params) } else { variance_in };
             let bound = c.bound(params.log2_polynomial_size);
-            ConstraintReport { variance_in, variance, bound, p_fail: tail(bound, variance) }
+            let p_fail = tail(bound * noise.bound_filled(), variance);
+            ConstraintReport { variance_in, variance, bound, p_fail }
         })
         .collect();
     let log_right: f64 =

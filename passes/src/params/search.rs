@@ -102,7 +102,8 @@ pub(super) fn search_in(lists: &Lists, req: &Requirements, cost: &CostModel) -> 
     if lists.big_keys.is_empty() || lists.keyswitch.is_empty() {
         return Err(Infeasible::EmptySpace(req.space));
     }
-    let kappas: Vec<f64> = req.constraints.iter().map(|c| kappa(alone(req.target, c.count))).collect();
+    let filled = lists.noise.bound_filled();
+    let kappas: Vec<f64> = req.constraints.iter().map(|c| kappa(alone(req.target, c.count)) / filled).collect();
     let levelled = req.pbs_count == 0 && req.constraints.iter().all(|c| !c.table && c.norm2_pbs == 0.0);
     if levelled {
         return search_levelled(lists, req, cost, &kappas);

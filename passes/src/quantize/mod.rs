@@ -237,7 +237,23 @@ impl Quantizer<'_, '_, '_> {
                 // A scale made smaller needs a little more than `bits` bits; clipping would cost more.
                 weights::quantize(&real, &matched, &factors, None)
             }
-            None => weights::quantize(&real, &natural, &vec![1; outs], Some(weights::limit(bits))),
+            None => {
+                let seen = old.facts.seen.as_deref().unwrap_or(&[(-1.0, 1.0)]);
+                let widths: Vec<f64> = (0..outs)
+                    .map(|o| seen[if seen.len() == 1 { 0 } else { o }])
+                    .map(|(lo, hi)| f64::from(hi) - f64::from(lo))
+                    .collect();
+                // A finer scale only lengthens the integers: clipping stays where the natural scale put it.
+                let quantized = weights::quantize(&real, &natural, &vec![1; outs], Some(weights::limit(bits)));
+                let gains = weights::gains(&quantized, &widths);
+                self.cx.count("channels with a gain", gains.iter().filter(|g| **g > 1.0).count() as u64);
+                let fine: Vec<f64> = natural.iter().zip(&gains).map(|(s, g)| s / g).collect();
+                if gains.iter().all(|g| *g == 1.0) {
+                    quantized
+                } else {
+                    weights::quantize(&real, &fine, &vec![1; outs], None)
+                }
+            }
         };
         let name = self.graph.constant(w).name.clone();
         let w = self.new.new.push_const(&format!("{name}.q"), Data::Int(Arc::new(quantized.weights)));

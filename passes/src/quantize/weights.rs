@@ -48,6 +48,25 @@ pub(super) fn quantize(real: &ArrayD<f64>, scale: &[f64], factor: &[i64], clip: 
     Quantized { weights, scale }
 }
 
+/// Factor by which each channel's integers can be made finer, at least 1.
+///
+/// All channels of a tensor share the torus step, which the channel with the widest accumulator decides; a narrower
+/// channel that uses more of it is read more finely. The gain stops where the channel's norm reaches the largest norm
+/// of the tensor, so the worst noise stays what it was. `widths` are the ranges seen, as real numbers.
+pub(super) fn gains(quantized: &Quantized, widths: &[f64]) -> Vec<f64> {
+    let norms: Vec<f64> = quantized
+        .weights
+        .axis_iter(Axis(0))
+        .map(|channel| channel.iter().map(|w| (*w as f64).powi(2)).sum::<f64>().sqrt())
+        .collect();
+    let units: Vec<f64> = widths.iter().zip(&quantized.scale).map(|(w, s)| w / s).collect();
+    let (widest, largest) = (units.iter().copied().fold(0.0, f64::max), norms.iter().copied().fold(0.0, f64::max));
+    let gain = |(unit, norm): (&f64, &f64)| {
+        if *unit > 0.0 && *norm > 0.0 { (widest / unit).min(largest / norm).max(1.0) } else { 1.0 }
+    };
+    units.iter().zip(&norms).map(gain).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
