@@ -7,12 +7,20 @@ use rayon::prelude::*;
 use tfhe::core_crypto::prelude::*;
 
 use crate::gemm::{LANES, Lane, TILE, Term, combine};
+use crate::keys::ServerKeys;
 use crate::tensor::Tensor;
 
 /// Ciphertexts that read the key together.
 const BATCH: usize = 64;
 /// Rows of the key taken together: `ROWS·LANES·8` bytes stay in the first-level cache.
 const ROWS: usize = 128;
+
+impl ServerKeys {
+    /// Brings all elements of a tensor from the big key to the small one; `done` is told how many after each batch.
+    pub fn keyswitch(&self, x: &Tensor, done: &(dyn Fn(usize) + Sync)) -> Tensor {
+        self.keyswitch.switch(x, done)
+    }
+}
 
 /// A keyswitch key laid out for [`PackedKey::switch`].
 pub struct PackedKey {

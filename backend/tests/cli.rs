@@ -1,0 +1,87 @@
+//! `fhe-run` from outside: every command, what it prints and how it ends.
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use fhe_backend::arrays::write_array;
+use fhe_ir::artifact::Artifact;
+use support::{mlp, rows};
+
+fn run(dir: &Path, line: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_fhe-run"))
+        .args(line.split_whitespace())
+        .current_dir(dir)
+        .output()
+        .expect("the program starts")
+}
+
+/// Runs a command that must do what it is asked; returns what it prints.
+fn done(dir: &Path, line: &str) -> String {
+    let output = run(dir, line);
+    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+    assert!(output.status.success(), "{line}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Runs a command that must be refused; returns its exit code and message.
+fn refused(dir: &Path, line: &str) -> (i32, String) {
+    let output = run(dir, line);
+    assert!(output.stdout.is_empty(), "{line} prints to stdout");
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn the_commands_of_client_and_server_fit_together() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| dir.path().join(name);
+    let circuit = mlp().graph().clone();
+    std::fs::write(at("m.fhe"), Artifact { circuit, report: serde_json::json!({}) }.to_bytes()).expect("a new file");
+    write_array(&at("x.npy"), &rows(1, &[5, 6], -1, 2).mapv(|e| e as f32)).expect("a new file");
+    let mut other = mlp().graph().clone();
+    other.name = "other".into();
+    let other = Artifact { circuit: other, report: serde_json::json!({}) };
+    std::fs::write(at("other.fhe"), other.to_bytes()).expect("a new file");
+    let dir = dir.path();
+
+    done(dir, "keygen m.fhe --secret s.key --evaluation e.key");
+    done(dir, "encrypt m.fhe --secret s.key --input x.npy --rows 1-3 -o x.ct");
+    done(dir, "eval m.fhe --evaluation e.key --input x.ct -o y.ct");
+    let decrypted = done(dir, "decrypt m.fhe --secret s.key --input y.ct");
+    let predicted = done(dir, "predict m.fhe --input x.npy --rows 1-3");
+    let class = |line: &str| line.split_whitespace().nth(3).map(str::to_owned);
+    let (a, b): (Vec<_>, Vec<_>) = (decrypted.lines().map(class).collect(), predicted.lines().map(class).collect());
+    assert_eq!(a.len(), 3);
+    assert_eq!(a, b[..3]);
+    assert!(predicted.starts_with("row 1  class "), "{predicted}");
+    assert!(predicted.contains("3 of 3 rows have the class of the integer circuit, 3 all its outputs"), "{predicted}");
+    done(dir, "decrypt m.fhe --secret s.key --input y.ct -o y.npy");
+    assert!(at("y.npy").exists() && at("y.1.npy").exists());
+
+    assert!(done(dir, "simulate m.fhe --input x.npy").starts_with("agreement  "));
+    let measured = done(dir, "measure m.fhe --input x.npy --rows 0-1");
+    assert!(measured.starts_with("value  op  count") && measured.contains("  pbs  "), "{measured}");
+
+    let (code, message) = refused(dir, "keygen m.fhe --secret s.key --evaluation e.key");
+    assert!(code == 1 && message.contains("--force"), "{message}");
+    let (code, message) = refused(dir, "encrypt other.fhe --secret s.key --input x.npy -o z.ct");
+    assert!(code == 1 && message.contains("is for circuit"), "{message}");
+    let (code, message) = refused(dir, "eval m.fhe --evaluation e.key --input y.ct -o z.ct");
+    assert!(code == 1 && message.contains("an encrypted output, wanted an encrypted input"), "{message}");
+    let (code, message) = refused(dir, "encrypt m.fhe --secret s.key --input x.npy --rows 3-9 -o z.ct");
+    assert!(code == 1 && message.contains("the data has 5"), "{message}");
+    let (code, message) = refused(dir, "predict x.npy --input x.npy");
+    assert!(code == 1 && message.contains("not a circuit"), "{message}");
+    assert!(!at("z.ct").exists());
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for line in ["", "predict", "encrypt m.fhe --secret s --input x.npy --rows 5-3 -o y", "unknown"] {
+        assert_eq!(refused(dir.path(), line).0, 2, "{line}");
+    }
+    let help = done(dir.path(), "--help");
+    assert!(help.contains("fhe-run predict  model.fhe"), "{help}");
+}
