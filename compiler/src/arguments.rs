@@ -1,0 +1,118 @@
+//! Values of command-line options that are more than a number: widths, probabilities, ranges, sweeps.
+
+use fhe_passes::{Bits, CalibrationMethod, Rounding};
+
+/// Parses `6`, or `op_inputs=6:op_weights=4:model_inputs=8:model_outputs=9`.
+///
+/// `op_inputs` and `op_weights` are needed; the other two default to `op_inputs` and to 8 or more.
+pub fn bits(text: &str) -> Result<Bits, String> {
+    let width = |what: &str, n: &str| {
+        let n: u32 = n.trim().parse().map_err(|_| format!("{what} is {n:?}, not a number of bits"))?;
+        if Bits::RANGE.contains(&n) {
+            Ok(n)
+        } else {
+            Err(format!("{what} is {n}, outside [{}, {}]", Bits::RANGE.start(), Bits::RANGE.end()))
+        }
+    };
+    if !text.contains('=') {
+        return Ok(Bits::uniform(width("--n-bits", text)?));
+    }
+    let mut widths = [None; 4];
+    const KEYS: [&str; 4] = ["model_inputs", "op_inputs", "op_weights", "model_outputs"];
+    for part in text.split(':') {
+        let (key, n) = part.split_once('=').ok_or_else(|| format!("{part:?} is not KEY=BITS"))?;
+        let at = KEYS.iter().position(|k| *k == key.trim()).ok_or_else(|| format!("{key:?} is none of {KEYS:?}"))?;
+        widths[at] = Some(width(key, n)?);
+    }
+    let [model_inputs, Some(op_inputs), Some(op_weights), model_outputs] = widths else {
+        return Err("op_inputs and op_weights are needed".into());
+    };
+    Ok(Bits {
+        model_inputs: model_inputs.unwrap_or(op_inputs),
+        op_inputs,
+        op_weights,
+        model_outputs: model_outputs.unwrap_or(op_inputs.max(8)),
+    })
+}
+
+/// Parses `off`, or a number of bits from 1 to 16.
+pub fn rounding(text: &str) -> Result<Rounding, String> {
+    match text {
+        "off" => Ok(Rounding::Off),
+        _ => match text.parse() {
+            Ok(p @ 1..=16) => Ok(Rounding::Approximate(p)),
+            _ => Err(format!("{text:?} is neither off nor a number of bits in [1, 16]")),
+        },
+    }
+}
+
+/// Parses a probability between 0 and 1: `0.01`, `1e-6` or `2^-40`.
+pub fn probability(text: &str) -> Result<f64, String> {
+    let value = match text.strip_prefix("2^") {
+        Some(exponent) => exponent.parse::<f64>().ok().map(f64::exp2),
+        None => text.parse().ok(),
+    };
+    value.filter(|p| *p > 0.0 && *p < 1.0).ok_or_else(|| format!("{text:?} is not a probability such as 0.01 or 2^-40"))
+}
+
+/// Parses `min-max`, `mse` or a percentage such as `99.9`.
+pub fn calibration_method(text: &str) -> Result<CalibrationMethod, String> {
+    match text {
+        "min-max" => Ok(CalibrationMethod::MinMax),
+        "mse" => Ok(CalibrationMethod::Mse),
+        _ => match text.parse::<f64>() {
+            Ok(p) if p > 50.0 && p <= 100.0 => Ok(CalibrationMethod::Percentile(p)),
+            _ => Err(format!("{text:?} is none of min-max, mse, or a percentage above 50")),
+        },
+    }
+}
+
+/// Parses `LO,HI`.
+pub fn range(text: &str) -> Result<(f32, f32), String> {
+    let parsed = text.split_once(',').and_then(|(lo, hi)| Some((lo.trim().parse().ok()?, hi.trim().parse().ok()?)));
+    parsed
+        .filter(|(lo, hi): &(f32, f32)| lo < hi && lo.is_finite() && hi.is_finite())
+        .ok_or_else(|| format!("{text:?} is not LO,HI"))
+}
+
+/// Parses `NAME=EXTENT`.
+pub fn dim(text: &str) -> Result<(String, usize), String> {
+    text.split_once('=')
+        .and_then(|(name, n)| Some((name.to_owned(), n.parse().ok().filter(|n| *n > 0)?)))
+        .ok_or_else(|| format!("{text:?} is not NAME=EXTENT"))
+}
+
+/// Splits a list of values and inclusive ranges of whole numbers: `2-4,6` is `2`, `3`, `4`, `6`.
+pub fn expand(text: &str) -> Vec<String> {
+    let each = |part: &str| match part.split_once('-').map(|(a, b)| (a.parse::<u32>(), b.parse::<u32>())) {
+        Some((Ok(a), Ok(b))) if a <= b && b - a < 64 => (a..=b).map(|n| n.to_string()).collect(),
+        _ => vec![part.to_owned()],
+    };
+    text.split(',').map(str::trim).filter(|p| !p.is_empty()).flat_map(each).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_are_one_number_or_four() {
+        assert_eq!(bits("6"), Ok(Bits::uniform(6)));
+        let four = bits("op_inputs=4:op_weights=3:model_inputs=8").unwrap();
+        assert_eq!((four.model_inputs, four.op_inputs, four.op_weights, four.model_outputs), (8, 4, 3, 8));
+        assert!(bits("17").is_err() && bits("op_inputs=4").is_err() && bits("x=4:op_inputs=3").is_err());
+    }
+
+    #[test]
+    fn probabilities_are_decimal_or_powers_of_two() {
+        assert_eq!(probability("2^-40"), Ok(2f64.powi(-40)));
+        assert_eq!(probability("0.05"), Ok(0.05));
+        assert!(probability("1").is_err() && probability("2^3").is_err() && probability("no").is_err());
+    }
+
+    #[test]
+    fn sweeps_expand_lists_and_ranges() {
+        assert_eq!(expand("2-4,6"), ["2", "3", "4", "6"]);
+        assert_eq!(expand("2^-40,0.05"), ["2^-40", "0.05"]);
+    }
+}

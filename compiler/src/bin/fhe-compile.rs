@@ -1,0 +1,315 @@
+//! `fhe-compile`: from a trained ONNX model to the circuit that runs on encrypted data.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fhe_compiler::compile::{Compiled, Job, Outcome, compile_with};
+use fhe_compiler::dev::DevArgs;
+use fhe_compiler::failure::Failure;
+use fhe_compiler::{arguments, data, inspect, onnx, report, sweep};
+use fhe_ir::{Graph, SecurityCurve};
+use fhe_passes::params::ErrorTarget;
+use fhe_passes::{CalibrationMethod, Options, Ranges, pipeline};
+use ndarray::ArrayD;
+
+/// Compiles a trained ONNX model into a circuit that runs on encrypted inputs.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    compile: Compile,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  fhe-compile model.onnx --n-bits 6 --calibration calib.npy
+  fhe-compile model.onnx --n-bits 6 --calibration calib.npy --evaluate test.npy --labels y.npy --stats text
+  fhe-compile model.onnx --n-bits op_inputs=6:op_weights=4 --calibration calib.npy --p-error 2^-20
+  fhe-compile model.onnx --n-bits 2-7 --calibration calib.npy --evaluate test.npy --labels y.npy --sweep bits.csv
+  fhe-compile inspect model.fhe";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows what is in a compiled circuit.
+    Inspect {
+        /// The circuit.
+        circuit: PathBuf,
+        /// What to show.
+        #[arg(long, value_enum, default_value = "text")]
+        format: inspect::Format,
+    },
+}
+
+#[derive(Args)]
+struct Compile {
+    /// The trained model.
+    #[arg(required = true)]
+    model: Option<PathBuf>,
+    /// Bits of inputs, activations and weights: one number, a list or range to sweep, or
+    /// op_inputs=6:op_weights=4[:model_inputs=8][:model_outputs=9].
+    #[arg(long, value_name = "N", default_value = "6")]
+    n_bits: String,
+    /// Rows like those the network will see, as npy [rows, ...]; ranges are taken from them.
+    #[arg(long, value_name = "X.npy")]
+    calibration: Option<PathBuf>,
+    /// How ranges are taken: mse, min-max, or a percentage such as 99.9.
+    #[arg(long, value_name = "METHOD", default_value = "mse", value_parser = arguments::calibration_method)]
+    calibration_method: CalibrationMethod,
+    /// Range of the inputs, in place of calibration rows.
+    #[arg(long, value_name = "LO,HI", value_parser = arguments::range, allow_hyphen_values = true, conflicts_with = "calibration")]
+    input_range: Option<(f32, f32)>,
+    /// Rows to measure accuracy on, as npy.
+    #[arg(long, value_name = "X.npy")]
+    evaluate: Option<PathBuf>,
+    /// Class of each of these rows, as npy.
+    #[arg(long, value_name = "Y.npy", requires = "evaluate")]
+    labels: Option<PathBuf>,
+    /// Use only the first rows of --evaluate.
+    #[arg(long, value_name = "ROWS", requires = "evaluate")]
+    evaluate_rows: Option<usize>,
+    /// How finely tables read accumulators: 2^N boxes, or off for one box per integer. A list sweeps.
+    #[arg(long, value_name = "N|off", default_value = "6")]
+    rounding: String,
+    /// How accumulators are rounded to that.
+    #[arg(long, value_enum, default_value = "approximate")]
+    rounding_method: RoundingMethod,
+    /// Probability that one table is read wrong: 0.01, 2^-40. A list sweeps.
+    #[arg(long, value_name = "P", conflicts_with = "global_p_error")]
+    p_error: Option<String>,
+    /// Probability that anything is read wrong in one inference.
+    #[arg(long, value_name = "P", value_parser = arguments::probability)]
+    global_p_error: Option<f64>,
+    /// What tables are built for: the range seen on the calibration rows with a margin, or the proven worst case.
+    #[arg(long, value_enum, default_value = "calibrated")]
+    ranges: RangesArg,
+    /// How much wider than seen calibrated ranges are.
+    #[arg(long, value_name = "FRACTION", default_value = "0.15")]
+    range_margin: f64,
+    /// Security level in bits.
+    #[arg(long, value_name = "BITS", default_value = "128", value_parser = security)]
+    security: SecurityCurve,
+    /// Seed of everything random.
+    #[arg(long, default_value = "0")]
+    seed: u64,
+    /// Value of a symbolic extent of an input.
+    #[arg(long = "dim", value_name = "NAME=EXTENT", value_parser = arguments::dim)]
+    dims: Vec<(String, usize)>,
+    /// Where to write the circuit (default: the model's name with .fhe).
+    #[arg(short, long, value_name = "FILE.fhe")]
+    output: Option<PathBuf>,
+    /// Where a sweep writes its rows; it goes on where it stopped (default: the model's name with .csv).
+    #[arg(long, value_name = "FILE.csv")]
+    sweep: Option<PathBuf>,
+    /// Statistics to stdout (text, json) or to a file.
+    #[arg(long, value_name = "text|json|FILE.json")]
+    stats: Option<String>,
+    #[command(flatten)]
+    dev: DevArgs,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RoundingMethod {
+    Approximate,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RangesArg {
+    Calibrated,
+    WorstCase,
+}
+
+fn security(text: &str) -> Result<SecurityCurve, String> {
+    text.parse().ok().and_then(SecurityCurve::from_bits).ok_or_else(|| format!("{text:?} is neither 128 nor 132"))
+}
+
+fn main() -> ExitCode {
+    fhe_compiler::failure::run(|| {
+        let cli = Cli::parse();
+        match cli.command {
+            Some(Command::Inspect { circuit, format }) => inspect::run(&circuit, format),
+            None => compile_command(&cli.compile),
+        }
+    })
+}
+
+fn compile_command(args: &Compile) -> Result<(), Failure> {
+    if args.dev.list_only() {
+        return args.dev.list();
+    }
+    let path = args.model.as_deref().expect("clap demands the model");
+    let model = onnx::read_file(path, &onnx::ReadOptions { dims: args.dims.iter().cloned().collect() })?;
+    let mut assumed = vec![];
+    let rows = Rows::load(args, &model, &mut assumed)?;
+    let list = |text: &str| arguments::expand(text);
+    let p_errors = args.p_error.as_deref().map_or(vec![String::new()], list);
+    let (bits, roundings) = (list(&args.n_bits), list(&args.rounding));
+    let single = bits.len() * roundings.len() * p_errors.len() == 1 && args.sweep.is_none();
+    if single {
+        let options = options(args, &bits[0], &roundings[0], &p_errors[0], &mut assumed)?;
+        return compile_one(args, path, model, &rows, &options, assumed);
+    }
+    let file = args
+        .sweep
+        .clone()
+        .unwrap_or_else(|| path.with_extension("csv").file_name().map(PathBuf::from).unwrap_or_default());
+    let unwritable = |source| Failure::unwritable(&file, source);
+    let mut sweep = sweep::Sweep::open(&file).map_err(unwritable)?;
+    for n in &bits {
+        for r in &roundings {
+            for p in &p_errors {
+                let p_label = if p.is_empty() { "default" } else { p };
+                if sweep.has(n, r, p_label) {
+                    eprintln!("n-bits {n} rounding {r} p-error {p_label}: already in {}", file.display());
+                    continue;
+                }
+                let mut assumed = assumed.clone();
+                let options = options(args, n, r, p, &mut assumed)?;
+                let result = compile_with(job(&model, &rows, &options, assumed), pipeline::DEFAULT, None, |_| {
+                    fhe_passes::Flow::Continue
+                });
+                let added = match &result {
+                    Ok(Outcome::Circuit(c)) => sweep.add([n, r, p_label], Ok(&c.report)),
+                    Ok(Outcome::Stopped(_)) => Ok(()),
+                    Err(e) => sweep.add([n, r, p_label], Err(&e.to_string())),
+                };
+                added.map_err(unwritable)?;
+                eprintln!("n-bits {n} rounding {r} p-error {p_label}: done");
+            }
+        }
+    }
+    print!("{}", std::fs::read_to_string(&file).map_err(unwritable)?);
+    Ok(())
+}
+
+/// The data of a compilation.
+struct Rows {
+    calibration: Vec<ArrayD<f32>>,
+    evaluate: Vec<ArrayD<f32>>,
+    labels: Option<Vec<usize>>,
+}
+
+impl Rows {
+    fn load(args: &Compile, model: &Graph, assumed: &mut Vec<String>) -> Result<Self, Failure> {
+        let shapes: Vec<_> = model.inputs().iter().map(|i| model.value(*i).shape.clone()).collect();
+        let calibration = match &args.calibration {
+            Some(path) => vec![data::read_npy(path)?],
+            None => {
+                let kind = args.input_range.map_or("N(0,1)".into(), |(lo, hi)| format!("uniform in [{lo}, {hi}]"));
+                if args.input_range.is_none() {
+                    eprintln!(
+                        "warning: no --calibration: ranges come from 512 seeded N(0,1) rows and will not fit real data"
+                    );
+                }
+                assumed.push(format!("calibration 512 rows {kind}"));
+                shapes.iter().map(|s| data::synthetic_rows(s, 512, args.input_range, args.seed)).collect()
+            }
+        };
+        let mut evaluate: Vec<_> = args.evaluate.iter().map(|p| data::read_npy(p)).collect::<Result<_, _>>()?;
+        let mut labels = None;
+        if let (Some(path), Some(x)) = (&args.labels, evaluate.first()) {
+            labels = Some(data::read_labels(path, x.shape().first().copied().unwrap_or(0))?);
+        }
+        if let Some(rows) = args.evaluate_rows {
+            evaluate.iter_mut().for_each(|x| *x = data::first_rows(x, rows));
+            if let Some(labels) = &mut labels {
+                labels.truncate(rows);
+            }
+        }
+        Ok(Self { calibration, evaluate, labels })
+    }
+}
+
+fn options(
+    args: &Compile,
+    n_bits: &str,
+    rounding: &str,
+    p_error: &str,
+    assumed: &mut Vec<String>,
+) -> Result<Options, Failure> {
+    let usage = |option: &'static str| move |message: String| Failure::usage(option, message);
+    let RoundingMethod::Approximate = args.rounding_method;
+    let error = match (p_error, args.global_p_error) {
+        ("", Some(p)) => ErrorTarget::Global(p),
+        ("", None) => {
+            assumed.push("p-error 2^-40".into());
+            ErrorTarget::PerTable(2f64.powi(-40))
+        }
+        (p, _) => ErrorTarget::PerTable(arguments::probability(p).map_err(usage("--p-error"))?),
+    };
+    if !(0.0..=10.0).contains(&args.range_margin) {
+        return Err(Failure::usage("--range-margin", format!("{} is outside [0, 10]", args.range_margin)));
+    }
+    let options = Options {
+        bits: arguments::bits(n_bits).map_err(usage("--n-bits"))?,
+        calibration: args.calibration_method,
+        range_margin: args.range_margin,
+        ranges: match args.ranges {
+            RangesArg::Calibrated => Ranges::Calibrated,
+            RangesArg::WorstCase => Ranges::WorstCase,
+        },
+        rounding: arguments::rounding(rounding).map_err(usage("--rounding"))?,
+        error,
+        curve: args.security,
+        seed: args.seed,
+    };
+    assumed.push(match options.rounding {
+        fhe_passes::Rounding::Off => "rounding off".into(),
+        fhe_passes::Rounding::Approximate(p) => format!("rounding {p} approximate where an accumulator is wider"),
+    });
+    assumed.push(match options.rounding {
+        fhe_passes::Rounding::Off => "outputs read exactly".into(),
+        fhe_passes::Rounding::Approximate(_) => format!("outputs read at {} bits", options.bits.model_outputs),
+    });
+    Ok(options)
+}
+
+fn job<'a>(model: &Graph, rows: &'a Rows, options: &'a Options, assumed: Vec<String>) -> Job<'a> {
+    Job {
+        model: model.clone(),
+        options,
+        calibration: &rows.calibration,
+        evaluate: &rows.evaluate,
+        labels: rows.labels.as_deref(),
+        assumed,
+    }
+}
+
+fn compile_one(
+    args: &Compile,
+    path: &Path,
+    model: Graph,
+    rows: &Rows,
+    options: &Options,
+    assumed: Vec<String>,
+) -> Result<(), Failure> {
+    let passes = args.dev.pipeline(pipeline::DEFAULT)?;
+    let mut observer = args.dev.observer()?;
+    let outcome =
+        compile_with(job(&model, rows, options, assumed), &passes, args.dev.bisect_limit(), |e| observer.event(e));
+    observer.finish()?;
+    match outcome? {
+        Outcome::Stopped(graph) => print!("{}", fhe_ir::text::to_text(&graph)),
+        Outcome::Circuit(compiled) => write(args, path, &compiled)?,
+    }
+    Ok(())
+}
+
+fn write(args: &Compile, path: &Path, compiled: &Compiled) -> Result<(), Failure> {
+    let default = || path.with_extension("fhe").file_name().map(PathBuf::from).unwrap_or_default();
+    let output = args.output.clone().unwrap_or_else(default);
+    std::fs::write(&output, compiled.artifact.to_bytes()).map_err(|e| Failure::unwritable(&output, e))?;
+    let json = || format!("{:#}\n", compiled.artifact.report);
+    match args.stats.as_deref() {
+        Some("text") => print!("{}", report::statistics(&compiled.report)),
+        Some("json") => print!("{}", json()),
+        Some(file) => std::fs::write(file, json()).map_err(|e| Failure::unwritable(Path::new(file), e))?,
+        None => {}
+    }
+    let input = args.evaluate.as_deref().unwrap_or(Path::new("X.npy"));
+    let next = format!("fhe-run predict {} --input {} --rows 0-7", output.display(), input.display());
+    eprint!("{}", report::summary(&compiled.report, &next));
+    Ok(())
+}
