@@ -16,6 +16,7 @@ pub mod fold_constants;
 pub mod fuse_batchnorm;
 mod layers;
 pub mod lower_circuit;
+pub mod lut_egraph;
 pub mod manager;
 pub mod options;
 pub mod params;

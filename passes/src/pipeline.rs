@@ -7,6 +7,7 @@ use crate::eliminate_dead_neurons::EliminateDeadNeurons;
 use crate::fold_constants::FoldConstants;
 use crate::fuse_batchnorm::FuseBatchnorm;
 use crate::lower_circuit::LowerCircuit;
+use crate::lut_egraph::LutEgraph;
 use crate::pass::Pass;
 use crate::quantize::Quantize;
 use crate::range_analysis::RangeAnalysis;
@@ -23,6 +24,7 @@ pub static ALL: &[&dyn Pass] = &[
     &Calibrate,
     &Quantize,
     &RangeAnalysis,
+    &LutEgraph,
     &RoundAccumulators,
     &Tabulate,
     &DedupTables,
@@ -48,6 +50,10 @@ pub static DEFAULT: &[&dyn Pass] = &[
     // Ranges are measured on what will be quantized, so after all float fusion.
     &Calibrate,
     &Quantize,
+    &RangeAnalysis,
+    // Needs proven ranges: rules enumerate them, and the cost of a lookup grows with them.
+    &LutEgraph,
+    // Again: rewritten maps have other operands.
     &RangeAnalysis,
     // Needs proven ranges, which cut the calibrated ones; after the maps have absorbed all they can.
     &RoundAccumulators,

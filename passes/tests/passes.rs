@@ -27,6 +27,7 @@ passes! {
     calibrate "calibrate"
     quantize "quantize"
     range_analysis "range-analysis"
+    lut_egraph "lut-egraph"
     round_accumulators "round-accumulators"
     tabulate "tabulate"
     dedup_tables "dedup-tables"

@@ -39,10 +39,9 @@ impl Pass for EliminateDeadNeurons {
         alive.close();
         // The budget is asked once per neuron; a refusal keeps the neuron, and what it is tied to.
         let mut refused = vec![];
-        for (id, value) in graph.iter().filter(|(_, v)| Layer::of(&v.op).is_some_and(|l| l.groups == 1)) {
-            for channel in 0..value.channels() {
-                let counter =
-                    if constants[id.index()][channel].is_some() { "constant neurons" } else { "unread neurons" };
+        for (id, _) in graph.iter().filter(|(_, v)| Layer::of(&v.op).is_some_and(|l| l.groups == 1)) {
+            for (channel, constant) in constants[id.index()].iter().enumerate() {
+                let counter = if constant.is_some() { "constant neurons" } else { "unread neurons" };
                 if !alive.get(id, channel) && !cx.rewrite(counter) {
                     refused.push((id, channel));
                 }
