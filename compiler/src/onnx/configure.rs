@@ -129,3 +129,23 @@ fn quietly<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     QUIET.set(false);
     result.map_err(|_| "onnx-ir cannot read it".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_and_the_hook_stays_for_others() {
+        let list: Vec<usize> = vec![];
+        assert!(quietly(|| list[list.len()]).is_err());
+        assert!(!QUIET.get());
+        assert_eq!(quietly(|| 3), Ok(3));
+    }
+
+    #[test]
+    fn the_reason_is_without_onnx_ir_s_names() {
+        let framed = "Processing error: Node 'conv2d1' (Conv2d): kernel_shape is not set";
+        assert_eq!(first_line(framed), "kernel_shape is not set");
+        assert_eq!(first_line("anything else\nmore"), "anything else");
+    }
+}

@@ -8,15 +8,16 @@ use ndarray::{ArrayD, Axis, IxDyn, concatenate};
 use onnx_ir::NodeProto;
 
 use super::attributes::Attributes;
-use super::layout::{axis, count, reshaped, sliced, squeezed, unsqueezed};
-use super::limits::{MAX_NUMBERS, MAX_RANK};
+use super::layout::{Taken, axis, count, reshaped, sliced, squeezed, unsqueezed};
+use super::limits::{MAX_GROWN, MAX_RANK};
 use super::proto::is_real;
 use super::tensors::{int, ints, read};
 
 /// Operators that are evaluated when all their inputs are constants.
-pub(super) const OPERATORS: [&str; 17] = [
+pub(super) const OPERATORS: [&str; 18] = [
     "Add",
     "Cast",
+    "Clip",
     "Concat",
     "Constant",
     "ConstantOfShape",
@@ -60,6 +61,7 @@ pub(super) fn evaluate(node: &NodeProto, inputs: &[Option<&Data>]) -> Result<Dat
             Data::Int(a) => Ok(Data::Int(Arc::new(a.mapv(i64::wrapping_neg)))),
         },
         op @ ("Add" | "Sub" | "Mul" | "Div") => arithmetic(op, x()?, input(1).ok_or("its second input is missing")?),
+        "Clip" => clip(node, x()?, input(1), input(2)),
         "ConstantOfShape" => constant_of_shape(node, x()?),
         "Reshape" => {
             let target = ints(input(1).ok_or("it has no shape")?)?;
@@ -173,6 +175,29 @@ fn arithmetic(op: &str, a: &Data, b: &Data) -> Result<Data, String> {
     }
 }
 
+/// Bounds are inputs from operator set 11 on, attributes before.
+fn clip(node: &NodeProto, x: &Data, lo: Option<&Data>, hi: Option<&Data>) -> Result<Data, String> {
+    match x {
+        Data::F32(a) => {
+            let bound = |data: Option<&Data>, name, default| match data {
+                Some(Data::F32(b)) => b.first().copied().ok_or("a bound is empty".to_string()),
+                Some(Data::Int(_)) => Err("it mixes reals and integers".into()),
+                None => Ok(node.float(name)?.unwrap_or(default)),
+            };
+            let (lo, hi) = (bound(lo, "min", f32::MIN)?, bound(hi, "max", f32::MAX)?);
+            Ok(Data::F32(Arc::new(a.mapv(|v| v.max(lo).min(hi)))))
+        }
+        Data::Int(a) => {
+            let bound = |data: Option<&Data>, default| match data.map(ints) {
+                Some(b) => b?.first().copied().ok_or("a bound is empty".to_string()),
+                None => Ok(default),
+            };
+            let (lo, hi) = (bound(lo, i64::MIN)?, bound(hi, i64::MAX)?);
+            Ok(Data::Int(Arc::new(a.mapv(|v| v.max(lo).min(hi)))))
+        }
+    }
+}
+
 fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
     let rank = a.len().max(b.len());
     let extent = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |i| s[i]);
@@ -184,15 +209,14 @@ fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
         })
         .collect();
     shape
-        .filter(|s| count(s).is_some_and(|n| n <= MAX_NUMBERS))
+        .filter(|s| count(s).is_some_and(|n| n <= MAX_GROWN || Some(n) == count(a) || Some(n) == count(b)))
         .ok_or_else(|| format!("constants of shapes {a:?} and {b:?} do not broadcast"))
 }
 
 fn constant_of_shape(node: &NodeProto, shape: &Data) -> Result<Data, String> {
     let shape: Option<Vec<usize>> = ints(shape)?.into_iter().map(|d| usize::try_from(d).ok()).collect();
     let shape = shape.filter(|s| s.len() <= MAX_RANK).ok_or("its shape is negative, or has too many axes")?;
-    // Real exporters make shapes with it, not weights.
-    let n = count(&shape).filter(|&n| n <= 1 << 20).ok_or("it makes more than 2^20 numbers")?;
+    let n = count(&shape).filter(|&n| n <= MAX_GROWN).ok_or("it makes too many numbers")?;
     match node.tensor("value")?.map(read).transpose()? {
         None => super::tensors::real(shape, vec![0.0; n]),
         Some(Data::F32(v)) => super::tensors::real(shape, vec![*v.first().ok_or("its value is empty")?; n]),
@@ -233,16 +257,16 @@ fn slice<'a>(node: &NodeProto, x: &Data, input: &impl Fn(usize) -> Option<&'a Da
     let ends = list(2, "ends")?.ok_or("it has no ends")?;
     let (axes, steps) = (list(3, "axes")?, list(4, "steps")?);
     let taken = sliced(x.shape(), &starts, &ends, axes.as_deref(), steps.as_deref())?;
-    fn cut<T: Clone>(a: &ArrayD<T>, taken: &[super::layout::Taken]) -> ArrayD<T> {
-        let mut a = a.clone();
+    fn cut<T: Clone>(a: &ArrayD<T>, taken: &[Taken]) -> ArrayD<T> {
+        let mut view = a.view();
         for (i, t) in taken.iter().enumerate() {
-            // Extents fit in i64; steps beyond the extent take one element.
-            let indices: Vec<usize> = (0..t.len)
-                .filter_map(|k| usize::try_from(t.start as i64 + (k as i64).wrapping_mul(t.step)).ok())
-                .collect();
-            a = a.select(Axis(i), &indices);
+            // Extents of arrays fit in isize, and a step that is used stays inside its extent.
+            let step = if t.len > 1 { t.step as isize } else { 1 };
+            let (start, reach) = (t.start as isize, (t.len as isize - 1) * step);
+            let (lo, hi) = if t.len == 0 { (0, 0) } else { (start.min(start + reach), start.max(start + reach) + 1) };
+            view.slice_axis_inplace(Axis(i), ndarray::Slice::new(lo, Some(hi), step));
         }
-        a
+        view.as_standard_layout().into_owned()
     }
     Ok(either!(x, a => cut(a, &taken)))
 }
@@ -254,7 +278,7 @@ fn gather(node: &NodeProto, x: &Data, indices: &Data) -> Result<Data, String> {
     let mut shape = x.shape()[..at].to_vec();
     shape.extend(indices.shape());
     shape.extend(&x.shape()[at + 1..]);
-    if shape.len() > MAX_RANK || count(&shape).is_none_or(|n| n > MAX_NUMBERS) {
+    if shape.len() > MAX_RANK || count(&shape).is_none_or(|n| n > MAX_GROWN) {
         return Err(format!("it gathers {shape:?} numbers"));
     }
     let picked = either!(x, a => a.select(Axis(at), &list));
@@ -266,7 +290,7 @@ fn concat(node: &NodeProto, inputs: &[Option<&Data>]) -> Result<Data, String> {
     let first = inputs.first().ok_or("it has no inputs")?;
     let at = axis(node.int("axis")?.ok_or("it has no axis")?, first.shape().len())?;
     let total = inputs.iter().try_fold(0usize, |n, d| n.checked_add(d.len()));
-    if total.is_none_or(|n| n > MAX_NUMBERS) {
+    if total.is_none_or(|n| n > MAX_GROWN) {
         return Err("it joins too many numbers".into());
     }
     let refuse = |e: ndarray::ShapeError| format!("its inputs do not fit together: {e}");

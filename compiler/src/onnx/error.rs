@@ -246,7 +246,8 @@ impl fmt::Display for Known<'_> {
     }
 }
 
-/// `MaxPool ×2 ("/pool1", "/pool2"), Concat ×1 ("/cat")`: operators by number of nodes, then by name.
+/// `MaxPool ×2 ("/pool1", "/pool2"), Concat ×1 ("/cat")`: operators by number of nodes, then by name; the reason when
+/// there is only one node.
 struct Summary<'a>(&'a [UnsupportedNode]);
 
 impl fmt::Display for Summary<'_> {
@@ -264,6 +265,9 @@ impl fmt::Display for Summary<'_> {
             }
             f.write_str(if nodes.len() > 3 { ", …)" } else { ")" })?;
         }
-        Ok(())
+        match self.0 {
+            [only] => write!(f, ": {}", only.reason),
+            _ => Ok(()),
+        }
     }
 }

@@ -9,7 +9,9 @@ pub const MAX_RANK: usize = 8;
 /// Elements of one value.
 pub const MAX_ELEMENTS: usize = 1 << 28;
 /// Numbers in all constants that the reader makes: converted, transposed, scaled, folded.
-pub const MAX_NUMBERS: usize = 1 << 29;
+pub const MAX_NUMBERS: usize = 1 << 28;
+/// Numbers of a constant that is joined, gathered or broadcast from others: in real models, shapes and biases.
+pub const MAX_GROWN: usize = 1 << 24;
 /// Strides, dilations, kernels, groups, pads.
 pub const MAX_GEOMETRY: usize = 1 << 20;
 /// Oldest operator set whose broadcasting is the one of today.

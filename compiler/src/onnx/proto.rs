@@ -63,15 +63,43 @@ pub(super) fn load(name: &str, bytes: &[u8], options: &ReadOptions) -> Result<Mo
 }
 
 fn decode(name: &str, bytes: &[u8]) -> Result<ModelProto, OnnxError> {
-    ModelProto::parse_from_bytes(bytes).map_err(|e| {
-        let reason = e.to_string();
-        // Field 1, a varint: every exporter writes the version of the format first.
-        if bytes.first() == Some(&0x08) && reason.to_ascii_lowercase().contains("eof") {
-            OnnxError::Truncated { model: name.into(), bytes: bytes.len() }
-        } else {
-            OnnxError::NotOnnx { model: name.into(), reason }
+    // Field 1, a varint: every exporter writes the version of the format first.
+    if bytes.first() == Some(&0x08) && is_cut_off(bytes) {
+        return Err(OnnxError::Truncated { model: name.into(), bytes: bytes.len() });
+    }
+    ModelProto::parse_from_bytes(bytes).map_err(|e| OnnxError::NotOnnx { model: name.into(), reason: e.to_string() })
+}
+
+/// Whether the last of the file's own fields goes beyond its end. The decoder accepts a graph that is cut off between
+/// two of its parts, and would leave out the rest.
+fn is_cut_off(mut bytes: &[u8]) -> bool {
+    fn varint(bytes: &mut &[u8]) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let (&byte, rest) = bytes.split_first()?;
+            *bytes = rest;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                break;
+            }
         }
-    })
+        Some(value)
+    }
+    while !bytes.is_empty() {
+        let Some(tag) = varint(&mut bytes) else { return true };
+        let length = match tag & 7 {
+            0 => varint(&mut bytes).map(|_| 0),
+            1 => Some(8),
+            2 => varint(&mut bytes),
+            5 => Some(4),
+            // No field of the format: for the decoder to say.
+            _ => return false,
+        };
+        let rest = length.and_then(|n| usize::try_from(n).ok()).and_then(|n| bytes.get(n..));
+        let Some(rest) = rest else { return true };
+        bytes = rest;
+    }
+    false
 }
 
 fn check_opset(name: &str, model: &ModelProto) -> Result<(), OnnxError> {

@@ -6,8 +6,22 @@ use fhe_ir::Data;
 use ndarray::{ArrayD, Dimension, IxDyn};
 use onnx_ir::{DType, TensorData, TensorProto};
 
+use super::layout::count;
+use super::limits::{MAX_NUMBERS, MAX_RANK};
+
+/// Whether the elements of a `TensorProto.DataType` are numbers that [`read`] knows: not strings, complex numbers, or
+/// those of 4 and 8 bits that came later.
+pub(super) fn has_numbers(data_type: i32) -> bool {
+    matches!(data_type, 1..=7 | 9..=13 | 16)
+}
+
 /// The numbers of a tensor: reals as f32, integers and booleans as i64.
 pub(super) fn read(tensor: &TensorProto) -> Result<Data, String> {
+    let extents: Option<Vec<usize>> = tensor.dims.iter().map(|&d| usize::try_from(d).ok()).collect();
+    let numbers = extents.as_deref().and_then(count).filter(|&n| n <= MAX_NUMBERS);
+    if numbers.is_none() || tensor.dims.len() > MAX_RANK {
+        return Err(format!("its shape {:?} is negative, or above {MAX_NUMBERS} numbers", tensor.dims));
+    }
     if tensor.data_location.value() == 1 {
         return Err("its numbers are in another file".into());
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use fhe_ir::{Data, Func, Id, Op, Value};
-use ndarray::ArrayD;
+use ndarray::{ArrayD, arr1};
+use onnx_ir::scaler::ScalerConfig;
 
 use super::super::tensors::per_channel;
 use super::layers::reals;
@@ -91,19 +92,60 @@ impl Converter<'_> {
         self.push(site, "", Op::Neg { x }, &[])
     }
 
-    /// `max(x, c)` or `min(x, c)`.
+    /// `max(x, c, …)` or `min(x, c, …)`.
     pub(super) fn bound(&mut self, site: &Site<'_>, lower: bool) -> Result<Id<Value>, Stop> {
-        match self.pair(site)? {
-            Pair::Values(..) => {
-                refuse("it compares two encrypted values", "max(a, b) == b + relu(a − b) has an encrypted form")
-            }
-            Pair::Clear(x, c, _) => {
-                let first = c.first().copied().filter(|v| v.is_finite() && c.iter().all(|w| w == v));
-                let v = first.ok_or("its constant is not one finite number")?;
-                let link = if lower { Func::Clip(v, f32::MAX) } else { Func::Clip(f32::MIN, v) };
-                self.apply(site, x, vec![link])
+        let mut values = site.inputs.iter().flatten().filter(|k| !matches!(k, Known::Const(_)));
+        let (Some(Known::Value(x)), None) = (values.next(), values.next()) else {
+            return refuse("it compares encrypted values", "max(a, b) == b + relu(a − b) has an encrypted form");
+        };
+        let shape = self.graph.value(*x).shape.clone();
+        let mut chain = vec![];
+        for known in site.inputs.iter().flatten() {
+            let Known::Const(data) = known else { continue };
+            let c = per_channel(reals(data)?, &shape)?;
+            match c.as_slice() {
+                Some(&[v]) if v.is_finite() => {
+                    chain.push(if lower { Func::Clip(v, f32::MAX) } else { Func::Clip(f32::MIN, v) });
+                }
+                _ => {
+                    self.spend(2 * c.len())?;
+                    let minus = self.push_const(site, ".minus", Data::F32(Arc::new(-&c)))?;
+                    let plus = self.push_const(site, ".c", Data::F32(Arc::new(c)))?;
+                    // max(x, c) == relu(x − c) + c
+                    // min(x, c) == −(relu(−x + c)) + c
+                    if lower {
+                        chain.extend([Func::Add(minus), Func::Relu, Func::Add(plus)]);
+                    } else {
+                        let flip = Data::F32(Arc::new(arr1(&[-1.0]).into_dyn()));
+                        let flip = self.push_const(site, ".flip", flip)?;
+                        let first = [Func::Mul(flip), Func::Add(plus), Func::Relu];
+                        chain.extend(first.into_iter().chain([Func::Mul(flip), Func::Add(plus)]));
+                    }
+                }
             }
         }
+        self.apply(site, *x, chain)
+    }
+
+    /// scikit-learn's `(x − offset)·scale`, one entry or one per channel.
+    pub(super) fn scaler(&mut self, site: &Site<'_>, config: &ScalerConfig) -> Result<Id<Value>, Stop> {
+        let mut x = self.value(site, 0)?;
+        let shape = self.graph.value(x).shape.clone();
+        if shape.len() != 2 {
+            return Err(format!("its operand of shape {shape:?} is not [1, channels]").into());
+        }
+        if let Some(offset) = &config.offset {
+            let c = per_channel(&-arr1(offset).into_dyn(), &shape)?;
+            let part = if config.scale.is_some() { ".offset" } else { "" };
+            let c = self.push_const(site, ".offset", Data::F32(Arc::new(c)))?;
+            x = self.push(site, part, Op::AddClear { x, c }, &[])?;
+        }
+        if let Some(scale) = &config.scale {
+            let c = per_channel(&arr1(scale).into_dyn(), &shape)?;
+            let c = self.push_const(site, ".scale", Data::F32(Arc::new(c)))?;
+            x = self.push(site, "", Op::MulClear { x, c }, &[])?;
+        }
+        Ok(x)
     }
 
     fn add_clear(&mut self, site: &Site<'_>, x: Id<Value>, c: ArrayD<f32>) -> Result<Id<Value>, Stop> {

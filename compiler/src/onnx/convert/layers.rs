@@ -90,6 +90,9 @@ impl Converter<'_> {
             BatchNormConfig::Static(c) => c.epsilon,
             BatchNormConfig::Runtime(c) => c.epsilon,
         } as f32;
+        if !epsilon.is_finite() {
+            return Err("its epsilon is not finite".into());
+        }
         let x = self.value(site, 0)?;
         let channels = self.graph.value(x).channels();
         let mut ids = vec![];

@@ -61,6 +61,16 @@ impl Converter<'_> {
         if alpha == 1.0 { self.map(site, vec![Func::Silu]) } else { Err(format!("its alpha is {alpha}, not 1").into()) }
     }
 
+    /// The identity, unless the model is in training mode.
+    pub(super) fn dropout(&self, site: &Site<'_>) -> Result<Known, Stop> {
+        match site.inputs.get(2) {
+            None | Some(None) => {}
+            Some(Some(Known::Const(Data::Int(mode)))) if mode.iter().all(|&m| m == 0) => {}
+            Some(Some(_)) => return Err("it is in training mode: export the model after `model.eval()`".into()),
+        }
+        Ok(site.inputs[0].clone().ok_or("its input is missing")?)
+    }
+
     /// A cast between kinds of reals, which are one kind here; on a client's result, any.
     pub(super) fn cast(&mut self, site: &Site<'_>, to: DType) -> Result<Known, Stop> {
         match (&site.inputs[..], to) {

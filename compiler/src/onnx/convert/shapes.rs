@@ -86,7 +86,7 @@ impl Converter<'_> {
             *first = 1;
         }
         let shape = reshaped(&self.graph.value(x).shape, &target, config.allowzero == Some(1))?;
-        self.to_shape(site, x, &shape)
+        self.push_reshape(site, x, &shape)
     }
 
     pub(super) fn flatten(&mut self, site: &Site<'_>, at: usize) -> Result<Id<Value>, Stop> {
@@ -96,7 +96,7 @@ impl Converter<'_> {
             return Err(format!("its axis is not one of {} axes", shape.len()).into());
         }
         let shape = [shape[..at].iter().product(), shape[at..].iter().product()];
-        self.to_shape(site, x, &shape)
+        self.push_reshape(site, x, &shape)
     }
 
     pub(super) fn squeeze(&mut self, site: &Site<'_>, config: &SqueezeConfig) -> Result<Id<Value>, Stop> {
@@ -111,7 +111,7 @@ impl Converter<'_> {
             return Err("it removes the batch".into());
         }
         let shape = squeezed(shape, axes)?;
-        self.to_shape(site, x, &shape)
+        self.push_reshape(site, x, &shape)
     }
 
     pub(super) fn unsqueeze(&mut self, site: &Site<'_>, config: &UnsqueezeConfig) -> Result<Id<Value>, Stop> {
@@ -123,10 +123,10 @@ impl Converter<'_> {
         if axes.iter().any(|&a| axis(a, shape.len()) == Ok(0)) {
             return Err("it puts an axis in front of the batch".into());
         }
-        self.to_shape(site, x, &shape)
+        self.push_reshape(site, x, &shape)
     }
 
-    fn to_shape(&mut self, site: &Site<'_>, x: Id<Value>, shape: &[usize]) -> Result<Id<Value>, Stop> {
+    fn push_reshape(&mut self, site: &Site<'_>, x: Id<Value>, shape: &[usize]) -> Result<Id<Value>, Stop> {
         if shape.first() != Some(&1) || shape.len() < 2 {
             return refuse(
                 format!("its result {shape:?} does not keep the batch of 1 in front, apart from the channels"),

@@ -1,0 +1,141 @@
+//! What every converter needs: inputs of the node, new values and constants, the limits.
+
+use fhe_ir::shape::infer;
+use fhe_ir::{Const, Data, Elem, Facts, Id, Op, Origin, Post, Value};
+
+use super::super::error::OnnxError;
+use super::super::layout::count;
+use super::super::limits::{MAX_ELEMENTS, MAX_NUMBERS};
+use super::super::names::node_label;
+use super::super::proto::type_name;
+use super::super::tensors;
+use super::{Converter, Known, Site, Stop, refuse};
+
+impl Converter<'_> {
+    /// What a name stands for; tensors of the file are converted when they are first read.
+    pub(super) fn lookup(&mut self, name: &str) -> Result<Known, OnnxError> {
+        if let Some(known) = self.known.get(name) {
+            return Ok(known.clone());
+        }
+        // Checked: a name that no node or input has made is a tensor's.
+        let Some(tensor) = self.model.initializers.get(name) else {
+            return Ok(Known::Refused(false));
+        };
+        let known = if tensors::has_numbers(tensor.data_type) {
+            let data = tensors::read(tensor).map_err(|reason| OnnxError::TensorData {
+                model: self.model.name.clone(),
+                tensor: name.into(),
+                reason,
+            })?;
+            if let Err(Stop::Fatal(error)) = self.spend(data.len()) {
+                return Err(error);
+            }
+            Known::Const(data)
+        } else {
+            Known::Unreadable(format!("its constant {name:?} has elements of type {}", type_name(tensor.data_type)))
+        };
+        self.known.insert(name.into(), known.clone());
+        Ok(known)
+    }
+
+    /// Counts numbers against the limit.
+    pub(super) fn spend(&mut self, numbers: usize) -> Result<(), Stop> {
+        self.numbers = self.numbers.saturating_add(numbers);
+        if self.numbers <= MAX_NUMBERS {
+            return Ok(());
+        }
+        Err(Stop::Fatal(OnnxError::Limit {
+            model: self.model.name.clone(),
+            what: "numbers in constants".into(),
+            got: self.numbers as u64,
+            limit: MAX_NUMBERS as u64,
+        }))
+    }
+
+    pub(super) fn shape_of(&self, known: Option<&Known>) -> Vec<usize> {
+        match known {
+            Some(Known::Value(id) | Known::Client(id, _)) => self.graph.value(*id).shape.clone(),
+            Some(Known::Const(data)) => data.shape().to_vec(),
+            Some(Known::Refused(_) | Known::Unreadable(_)) | None => vec![],
+        }
+    }
+
+    /// The inputs of a node for messages.
+    pub(super) fn describe(&self, site: &Site<'_>) -> Vec<String> {
+        let named = site.proto.input.iter().zip(&site.inputs).filter(|(n, _)| !n.is_empty());
+        named
+            .map(|(name, known)| match known {
+                Some(Known::Refused(_) | Known::Unreadable(_)) | None => format!("{name:?}"),
+                known => format!("{name:?} {:?}", self.shape_of(known.as_ref())),
+            })
+            .collect()
+    }
+
+    /// The value that is input `i` of the node.
+    pub(super) fn value(&self, site: &Site<'_>, i: usize) -> Result<Id<Value>, Stop> {
+        match site.inputs.get(i) {
+            Some(Some(Known::Value(id))) => Ok(*id),
+            Some(Some(_)) => Err(format!("its input {i} is a constant, where an encrypted value is wanted").into()),
+            _ => Err(format!("its input {i} is missing").into()),
+        }
+    }
+
+    /// The constant that is input `i` of the node; `None` when it is left out.
+    pub(super) fn constant<'s>(&self, site: &'s Site<'_>, i: usize) -> Result<Option<&'s Data>, Stop> {
+        match site.inputs.get(i) {
+            Some(Some(Known::Const(data))) => Ok(Some(data)),
+            None | Some(None) => Ok(None),
+            Some(Some(_)) => refuse(
+                format!("its input {i} is an encrypted value, where a constant is wanted"),
+                "products of two encrypted values have no encrypted form yet",
+            ),
+        }
+    }
+
+    /// Appends a value; its shape is inferred, `stated` where the op leaves it open.
+    pub(super) fn push(&mut self, site: &Site<'_>, part: &str, op: Op, stated: &[usize]) -> Result<Id<Value>, Stop> {
+        let shape = infer(&self.graph, &op, stated)?;
+        if shape.first() != Some(&1) || shape.len() < 2 {
+            return Err(format!("its result of shape {shape:?} has no batch of 1 in front").into());
+        }
+        if !count(&shape).is_some_and(|n| (1..=MAX_ELEMENTS).contains(&n)) {
+            return Err(format!("its result of shape {shape:?} is empty, or above {MAX_ELEMENTS} elements").into());
+        }
+        let from: Id<Origin> = self.graph.origin(node_label(site.proto), &site.proto.op_type);
+        let name = self.values.unique(&format!("{}{part}", site.stem));
+        let facts = Facts::default();
+        Ok(self.graph.push(Value { name, shape, elem: Elem::F32, op, facts, cipher: None, from: vec![from] }))
+    }
+
+    /// Appends a constant of finite reals.
+    pub(super) fn push_const(&mut self, site: &Site<'_>, part: &str, data: Data) -> Result<Id<Const>, Stop> {
+        match &data {
+            Data::F32(a) if a.iter().all(|v| v.is_finite()) => {}
+            Data::F32(_) => return Err("its constants are not all finite".into()),
+            Data::Int(_) => return Err("its constants are integers, not reals".into()),
+        }
+        if data.is_empty() {
+            return Err("one of its constants is empty".into());
+        }
+        let name = self.consts.unique(&format!("{}{part}", site.stem));
+        self.graph.consts.push(Const { name, data });
+        Ok(Id::new(self.graph.consts.len() - 1))
+    }
+
+    /// A function that the client applies: it stays with the name until an output takes it.
+    pub(super) fn client(&mut self, site: &Site<'_>, axis: usize, post: Post) -> Result<Known, Stop> {
+        let (value, mut posts) = match site.inputs.first() {
+            Some(Some(Known::Value(id))) => (*id, vec![]),
+            Some(Some(Known::Client(id, posts))) if !posts.contains(&Post::ArgMax) => (*id, posts.clone()),
+            _ => return Err("it does not read a value".into()),
+        };
+        let shape = &self.graph.value(value).shape;
+        if shape.len() != 2 || axis != 1 {
+            return Err(
+                format!("it runs over axis {axis} of {shape:?}: only over the channels of [1, channels]").into()
+            );
+        }
+        posts.push(post);
+        Ok(Known::Client(value, posts))
+    }
+}
