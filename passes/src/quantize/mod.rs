@@ -10,7 +10,7 @@
 
 mod weights;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fhe_ir::{Data, Elem, Facts, Graph, Id, Interval, Op, Output, Phase, Rebuild, Value, func, ranges};
@@ -39,22 +39,77 @@ impl Pass for Quantize {
     }
 
     fn run(&self, graph: Graph, cx: &mut PassCx<'_>) -> Result<Graph, PassError> {
+        let order = weighted_last(&graph);
+        let matched = matched_adds(&graph, &order);
+        let summed = summed(&graph);
         let mut quantizer =
-            Quantizer { graph: &graph, new: Rebuild::new(&graph), matched: matched_adds(&graph), weighted: vec![], cx };
-        for (id, value) in graph.iter() {
-            let new = quantizer.value(id, value)?;
+            Quantizer { graph: &graph, new: Rebuild::new(&graph), matched, summed, weighted: vec![], cx };
+        for id in order {
+            let new = quantizer.value(id, graph.value(id))?;
             quantizer.new.place(id, new);
         }
         quantizer.finish()
     }
 }
 
-/// For each weighted op whose scale follows another value: that value.
-///
-/// An add of two branches, at least one of which ends in a weighted op read by nobody else: the later weighted op
-/// takes the scale of the other branch.
-fn matched_adds(graph: &Graph) -> HashMap<Id<Value>, Id<Value>> {
+/// A topological order that puts a weighted op off until nothing else is ready, so that the other branch of an add has
+/// its scale when the last weighted op of this one chooses its own.
+fn weighted_last(graph: &Graph) -> Vec<Id<Value>> {
     let users = graph.users();
+    let mut missing: Vec<usize> = graph.values.iter().map(|v| v.op.operands().len()).collect();
+    let rank = |id: Id<Value>| (matches!(graph.value(id).op, Op::Dot { .. } | Op::Conv { .. }), id);
+    let mut ready: BTreeSet<_> = graph.inputs().into_iter().map(rank).collect();
+    let mut order = vec![];
+    while let Some((_, id)) = ready.pop_first() {
+        order.push(id);
+        for user in &users[id.index()] {
+            missing[user.index()] -= 1;
+            if missing[user.index()] == 0 {
+                ready.insert(rank(*user));
+            }
+        }
+    }
+    order
+}
+
+/// For each value: whether an add reads it, directly or through ops that only move elements.
+fn summed(graph: &Graph) -> Vec<bool> {
+    let mut summed = vec![false; graph.values.len()];
+    for (id, value) in graph.iter().rev() {
+        let passes_on = match value.op {
+            Op::Add { .. } | Op::Sub { .. } => true,
+            Op::Slice { .. } | Op::Pad { .. } | Op::Reshape { .. } | Op::Transpose { .. } | Op::Neg { .. } => {
+                summed[id.index()]
+            }
+            _ => false,
+        };
+        if passes_on {
+            value.op.operands().iter().for_each(|o| summed[o.index()] = true);
+        }
+    }
+    summed
+}
+
+/// In front of an add the scales of the channels differ by this factor at most: a channel that hardly moves would
+/// otherwise force its fine scale on the other branch.
+const SUMMED_SCALES: f64 = 32.0;
+
+/// What a weighted op in front of an add has to fit.
+#[derive(Clone, Copy)]
+struct Match {
+    /// The other operand, or a value in front of it with the same scale.
+    other: Id<Value>,
+    /// The add.
+    sum: Id<Value>,
+}
+
+/// The weighted ops whose scale follows another value: an add of two branches, at least one of which ends in a weighted
+/// op read by nobody else. The weighted op that comes later in `order` takes the scale of the other branch.
+fn matched_adds(graph: &Graph, order: &[Id<Value>]) -> HashMap<Id<Value>, Match> {
+    let users = graph.users();
+    let mut position = vec![0; graph.values.len()];
+    order.iter().enumerate().for_each(|(at, id)| position[id.index()] = at);
+    let later = |a: Id<Value>, b: Id<Value>| position[a.index()] > position[b.index()];
     let weighted_end = |mut id: Id<Value>| loop {
         let value = graph.value(id);
         if users[id.index()].len() != 1 || graph.is_output(id) {
@@ -67,14 +122,16 @@ fn matched_adds(graph: &Graph) -> HashMap<Id<Value>, Id<Value>> {
         }
     };
     let mut matched = HashMap::new();
-    for value in &graph.values {
+    for (sum, value) in graph.iter() {
         if let Op::Add { a, b } | Op::Sub { a, b } = value.op {
-            match (weighted_end(a), weighted_end(b)) {
-                (Some(wa), Some(wb)) => drop(matched.insert(wa.max(wb), wa.min(wb))),
-                (None, Some(wb)) if wb > a => drop(matched.insert(wb, a)),
-                (Some(wa), None) if wa > b => drop(matched.insert(wa, b)),
-                _ => {}
-            }
+            let (own, other) = match (weighted_end(a), weighted_end(b)) {
+                (Some(wa), Some(wb)) if later(wa, wb) => (wa, wb),
+                (Some(wa), Some(wb)) => (wb, wa),
+                (None, Some(wb)) if later(wb, a) => (wb, a),
+                (Some(wa), None) if later(wa, b) => (wa, b),
+                _ => continue,
+            };
+            matched.insert(own, Match { other, sum });
         }
     }
     matched
@@ -83,7 +140,9 @@ fn matched_adds(graph: &Graph) -> HashMap<Id<Value>, Id<Value>> {
 struct Quantizer<'g, 'cx, 'o> {
     graph: &'g Graph,
     new: Rebuild<'g>,
-    matched: HashMap<Id<Value>, Id<Value>>,
+    matched: HashMap<Id<Value>, Match>,
+    /// For each old value: whether an add reads it, directly or through ops that only move elements.
+    summed: Vec<bool>,
     /// For each new value: whether a weighted op has been applied since the last table or input.
     weighted: Vec<bool>,
     cx: &'cx mut PassCx<'o>,
@@ -96,7 +155,7 @@ impl Quantizer<'_, '_, '_> {
             |reason: &str| PassError::NoIntegerForm { place: Place::new(self.graph, id), reason: reason.into() };
         match &old.op {
             Op::Input => {
-                let (ranges, scale) = self.grid(old, self.cx.options.bits.model_inputs);
+                let (ranges, scale) = self.grid(old, self.cx.options.bits.model_inputs, f64::INFINITY);
                 let hull = ranges::hull(&ranges).expect("verified: axes are not empty");
                 let uniform = ranges.windows(2).all(|w| w[0] == w[1]);
                 let range = (!uniform).then_some(ranges);
@@ -104,7 +163,8 @@ impl Quantizer<'_, '_, '_> {
                 Ok(self.push(Value { elem: Elem::Int(hull), facts, ..old.clone() }, false))
             }
             Op::Map { x, chain, .. } => {
-                let (ranges, scale) = self.grid(old, self.cx.options.bits.op_inputs);
+                let finest = if self.summed[id.index()] { SUMMED_SCALES } else { f64::INFINITY };
+                let (ranges, scale) = self.grid(old, self.cx.options.bits.op_inputs, finest);
                 let hull = ranges::hull(&ranges).expect("verified: axes are not empty");
                 let op = Op::Map { x: self.new.get(*x), shift: None, chain: chain.clone(), resolution: None };
                 let facts = Facts { scale: Some(scale), ..old.facts.clone() };
@@ -218,38 +278,24 @@ impl Quantizer<'_, '_, '_> {
             }
         }
         let natural = weights::best_scales(&real, bits);
-        let quantized = match self.matched.get(&id) {
-            Some(other) => {
-                let other = self.scales(self.new.get(*other));
-                let mut factors = vec![1; outs];
-                let mut matched = natural.clone();
-                for ((own, factor), other) in matched.iter_mut().zip(&mut factors).zip(other) {
-                    let ratio = f64::from(other) / *own;
-                    if ratio >= 1.0 {
-                        *own = f64::from(other) / ratio.round();
-                    } else {
-                        // The other side is finer: this one is quantized at a multiple of its scale.
-                        *factor = (1.0 / ratio).round().clamp(1.0, 1e6) as i64;
-                        *own = f64::from(other) * *factor as f64;
-                    }
-                }
+        let widths = seen_widths(old, outs);
+        // What the natural scale clips stays clipped; finer or coarser scales only change the length of the integers.
+        let clipped = weights::quantize(&real, &natural, &vec![1; outs], Some(weights::limit(bits)));
+        let quantized = match self.matched.get(&id).copied() {
+            Some(Match { other, sum }) => {
+                let other = self.scales(self.new.get(other)).into_iter().map(f64::from).collect::<Vec<_>>();
+                let wanted = weights::scales_in_sum(&clipped, &widths, &seen_widths(self.graph.value(sum), outs));
+                let (own, factors): (Vec<_>, Vec<_>) =
+                    wanted.iter().zip(&other).map(|(w, o)| weights::commensurable(*w, *o)).unzip();
                 self.cx.count("scales matched to an add", 1);
-                // A scale made smaller needs a little more than `bits` bits; clipping would cost more.
-                weights::quantize(&real, &matched, &factors, None)
+                weights::quantize(&real, &own, &factors, None)
             }
             None => {
-                let seen = old.facts.seen.as_deref().unwrap_or(&[(-1.0, 1.0)]);
-                let widths: Vec<f64> = (0..outs)
-                    .map(|o| seen[if seen.len() == 1 { 0 } else { o }])
-                    .map(|(lo, hi)| f64::from(hi) - f64::from(lo))
-                    .collect();
-                // A finer scale only lengthens the integers: clipping stays where the natural scale put it.
-                let quantized = weights::quantize(&real, &natural, &vec![1; outs], Some(weights::limit(bits)));
-                let gains = weights::gains(&quantized, &widths);
+                let gains = weights::gains(&clipped, &widths);
                 self.cx.count("channels with a gain", gains.iter().filter(|g| **g > 1.0).count() as u64);
                 let fine: Vec<f64> = natural.iter().zip(&gains).map(|(s, g)| s / g).collect();
                 if gains.iter().all(|g| *g == 1.0) {
-                    quantized
+                    clipped
                 } else {
                     weights::quantize(&real, &fine, &vec![1; outs], None)
                 }
@@ -317,7 +363,7 @@ impl Quantizer<'_, '_, '_> {
 
     /// A table that only requantizes, at the width of activations over the calibrated range of `real`.
     fn requantize(&mut self, x: Id<Value>, real: &Value) -> Id<Value> {
-        let (ranges, scale) = self.grid(real, self.cx.options.bits.op_inputs);
+        let (ranges, scale) = self.grid(real, self.cx.options.bits.op_inputs, f64::INFINITY);
         let hull = ranges::hull(&ranges).expect("verified: axes are not empty");
         self.requantizing_map(x, hull, scale)
     }
@@ -349,17 +395,24 @@ impl Quantizer<'_, '_, '_> {
         self.push(Value { name: format!("{}.requant", value.name), op, elem: Elem::Int(to), facts, ..value }, false)
     }
 
-    /// Integers and scale per channel that cover the calibrated range of a value in `2^bits` steps.
-    fn grid(&self, value: &Value, bits: u32) -> (Vec<Interval>, Vec<f32>) {
+    /// Integers and scale per channel that cover the calibrated range of a value in `2^bits` steps; no scale is more
+    /// than `finest` times finer than the coarsest.
+    fn grid(&self, value: &Value, bits: u32, finest: f64) -> (Vec<Interval>, Vec<f32>) {
         let steps = ((1u64 << bits) - 1) as f64;
         let seen = value.facts.seen.as_deref().unwrap_or(&[(-1.0, 1.0)]);
-        let channel = |c: usize| {
+        let ends = |c: usize| {
             let (lo, hi) = seen[if seen.len() == 1 { 0 } else { c }];
             let (lo, hi) = (f64::from(lo), f64::from(hi));
-            let width = if hi > lo { hi - lo } else { hi.abs().max(1e-6) };
-            let scale = ((width / steps) as f32).max(f32::MIN_POSITIVE);
-            let first = func::quantize(lo / f64::from(scale), WIDEST);
-            (Interval { lo: first, hi: first + steps as i64 }, scale)
+            (lo, hi, if hi > lo { hi - lo } else { hi.abs().max(1e-6) })
+        };
+        let widest = (0..value.channels()).map(|c| ends(c).2).fold(0.0, f64::max);
+        let channel = |c: usize| {
+            let (lo, hi, width) = ends(c);
+            let scale = ((width.max(widest / finest) / steps) as f32).max(f32::MIN_POSITIVE);
+            let end = |x: f64| func::quantize(x / f64::from(scale), WIDEST);
+            let first = end(lo);
+            let last = if width < widest / finest { end(hi) } else { first + steps as i64 };
+            (Interval { lo: first, hi: last }, scale)
         };
         let (ranges, scales): (Vec<_>, Vec<_>) = (0..value.channels()).map(channel).unzip();
         (ranges, compact(scales))
@@ -401,6 +454,15 @@ impl Quantizer<'_, '_, '_> {
         }
         Ok(self.new.finish_with_outputs(Phase::Quantized, outputs))
     }
+}
+
+/// Width of the range seen of each channel, as a real number.
+fn seen_widths(value: &Value, channels: usize) -> Vec<f64> {
+    let seen = value.facts.seen.as_deref().unwrap_or(&[(-1.0, 1.0)]);
+    (0..channels)
+        .map(|c| seen[if seen.len() == 1 { 0 } else { c }])
+        .map(|(lo, hi)| f64::from(hi) - f64::from(lo))
+        .collect()
 }
 
 /// Integers beyond any accumulator that parameters can carry.

@@ -54,17 +54,48 @@ pub(super) fn quantize(real: &ArrayD<f64>, scale: &[f64], factor: &[i64], clip: 
 /// channel that uses more of it is read more finely. The gain stops where the channel's norm reaches the largest norm
 /// of the tensor, so the worst noise stays what it was. `widths` are the ranges seen, as real numbers.
 pub(super) fn gains(quantized: &Quantized, widths: &[f64]) -> Vec<f64> {
-    let norms: Vec<f64> = quantized
-        .weights
-        .axis_iter(Axis(0))
-        .map(|channel| channel.iter().map(|w| (*w as f64).powi(2)).sum::<f64>().sqrt())
-        .collect();
+    let norms = norms(quantized);
     let units: Vec<f64> = widths.iter().zip(&quantized.scale).map(|(w, s)| w / s).collect();
     let (widest, largest) = (units.iter().copied().fold(0.0, f64::max), norms.iter().copied().fold(0.0, f64::max));
     let gain = |(unit, norm): (&f64, &f64)| {
         if *unit > 0.0 && *norm > 0.0 { (widest / unit).min(largest / norm).max(1.0) } else { 1.0 }
     };
     units.iter().zip(&norms).map(gain).collect()
+}
+
+/// Scales for channels that are added to another value, whose sums have the ranges `sums` (widths, real numbers).
+///
+/// A sum gets at most twice the integers of the widest accumulator at its natural scale, so that a channel whose other
+/// branch is much larger does not widen the whole tensor; and a channel is made finer only up to the largest norm.
+pub(super) fn scales_in_sum(quantized: &Quantized, widths: &[f64], sums: &[f64]) -> Vec<f64> {
+    let norms = norms(quantized);
+    let largest = norms.iter().copied().fold(0.0, f64::max);
+    let widest = widths.iter().zip(&quantized.scale).map(|(w, s)| w / s).fold(1.0, f64::max);
+    let scale = |((natural, norm), sum): ((&f64, &f64), &f64)| {
+        let filling = sum / (2.0 * widest);
+        if *norm > 0.0 { filling.max(natural * norm / largest) } else { filling.max(f64::MIN_POSITIVE) }
+    };
+    let wanted: Vec<f64> = quantized.scale.iter().zip(&norms).zip(sums).map(scale).collect();
+    // A sum that hardly moves needs no finer scale than this.
+    let floor = wanted.iter().copied().fold(0.0, f64::max) / 256.0;
+    wanted.into_iter().map(|s| s.max(floor)).collect()
+}
+
+/// A scale near `wanted` that divides `other`, or a multiple of it: the scale to quantize at and the integer factor
+/// that brings the result to a scale that does.
+pub(super) fn commensurable(wanted: f64, other: f64) -> (f64, i64) {
+    let ratio = other / wanted;
+    if ratio >= 1.0 {
+        return (other / ratio.round(), 1);
+    }
+    // Far beyond any useful ratio; keeps the cast exact.
+    let factor = (1.0 / ratio).round().clamp(1.0, 1e6);
+    (other * factor, factor as i64)
+}
+
+fn norms(quantized: &Quantized) -> Vec<f64> {
+    let norm = |channel: ndarray::ArrayViewD<'_, i64>| channel.iter().map(|w| (*w as f64).powi(2)).sum::<f64>().sqrt();
+    quantized.weights.axis_iter(Axis(0)).map(norm).collect()
 }
 
 #[cfg(test)]
