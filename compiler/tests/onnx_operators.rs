@@ -204,6 +204,8 @@ fn what_the_client_can_do_leaves_the_graph() {
     assert_eq!(both.outputs[0].post, [Post::Softmax]);
     assert_eq!(both.outputs[1].post, [Post::Softmax, Post::ArgMax]);
     assert_eq!(both.outputs[0].value, both.outputs[1].value);
+    let rounded = head().node("Softmax", &["h"], "p", vec![]).node("Cast", &["p"], "y", vec![int("to", 7)]);
+    assert!(rounded.output("y").read().is_err(), "a probability is no integer");
     let used = head().node("Sigmoid", &["h"], "y", vec![]).node("Neg", &["y"], "z", vec![]).output("y").output("z");
     assert_eq!(ops(&used.read().unwrap()), ["neg", "map", "neg"], "a sigmoid that is read again stays");
     assert!(head().node("Softmax", &["h"], "s", vec![]).node("Relu", &["s"], "y", vec![]).output("y").read().is_err());
