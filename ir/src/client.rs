@@ -31,22 +31,49 @@ pub enum ClientError {
         /// The value.
         value: f32,
     },
-    /// No such input.
-    #[error("the network has {inputs} inputs, not {index}")]
+    /// Inputs with different numbers of rows.
+    #[error("input \"{input}\" has {got} rows, the first input has {wanted}")]
+    #[diagnostic(code("client::unequal-rows"), help("give every input the same number of rows"))]
+    UnequalRows {
+        /// Name of the input.
+        input: String,
+        /// Its rows.
+        got: usize,
+        /// Rows of the first input.
+        wanted: usize,
+    },
+    /// More or fewer arrays than inputs.
+    #[error("the network has {inputs} inputs, {arrays} arrays were given")]
     #[diagnostic(code("client::no-input"), help("see the inputs with `fhe-compile inspect`"))]
     NoInput {
         /// Number of inputs.
         inputs: usize,
-        /// Index asked for.
-        index: usize,
+        /// Number of arrays, as far as they were looked at.
+        arrays: usize,
     },
 }
 
-/// Rows of input `index`, checked for shape and finite numbers; a missing leading 1 (`[rows, h, w]` for `[rows, 1, h, w]`)
-/// or a flattened row is put right when the number of elements fits.
+/// Rows of every input, each checked as by [`check_rows`] and all equally many.
+pub fn check_inputs(graph: &Graph, inputs: &[ArrayD<f32>]) -> Result<Vec<ArrayD<f32>>, ClientError> {
+    let checked: Vec<_> = inputs.iter().enumerate().map(|(i, x)| check_rows(graph, i, x)).collect::<Result<_, _>>()?;
+    let ids = graph.inputs();
+    if checked.len() != ids.len() {
+        return Err(ClientError::NoInput { inputs: ids.len(), arrays: checked.len() });
+    }
+    let wanted = checked.first().map_or(0, |x| x.shape()[0]);
+    match checked.iter().zip(&ids).find(|(x, _)| x.shape()[0] != wanted) {
+        Some((x, id)) => {
+            Err(ClientError::UnequalRows { input: graph.value(*id).name.clone(), got: x.shape()[0], wanted })
+        }
+        None => Ok(checked),
+    }
+}
+
+/// Rows of input `index`, checked for shape and finite numbers. Missing axes of extent 1 (`[rows, h, w]` for
+/// `[rows, 1, h, w]`) and flattened rows (`[rows, elements]`) are put right.
 pub fn check_rows(graph: &Graph, index: usize, x: &ArrayD<f32>) -> Result<ArrayD<f32>, ClientError> {
     let inputs = graph.inputs();
-    let id = *inputs.get(index).ok_or(ClientError::NoInput { inputs: inputs.len(), index })?;
+    let id = *inputs.get(index).ok_or(ClientError::NoInput { inputs: inputs.len(), arrays: index + 1 })?;
     let value = graph.value(id);
     let input = value.name.clone();
     let mut shape = value.shape.clone();
@@ -57,7 +84,8 @@ pub fn check_rows(graph: &Graph, index: usize, x: &ArrayD<f32>) -> Result<ArrayD
         wanted: value.shape[1..].to_vec(),
     };
     let squeezed = |s: &[usize]| s.iter().skip(1).copied().filter(|&d| d != 1).collect::<Vec<_>>();
-    if x.ndim() < 2 || squeezed(x.shape()) != squeezed(&shape) {
+    let flattened = x.ndim() == 2 && x.shape()[1] == value.elements();
+    if x.ndim() < 2 || !(flattened || squeezed(x.shape()) == squeezed(&shape)) {
         return Err(wrong());
     }
     let x = x.as_standard_layout().into_owned().into_shape_with_order(shape).map_err(|_| wrong())?;

@@ -1,26 +1,23 @@
 //! Counts of the operations that a value costs.
 
-use crate::{Data, Graph, Op, Value};
+use crate::{Const, Data, Graph, Id, Op, Value};
 
-/// Products of a ciphertext by a clear weight that is neither 0 nor ±1 free of charge: the non-zero weights of dense
-/// layers and convolutions at every place of the result.
+/// Products of a ciphertext by a clear weight: the non-zero weights of dense layers and convolutions at every place of
+/// the result.
 pub fn clear_products(graph: &Graph, value: &Value) -> u64 {
-    let nonzero = |c| match &graph.constant(c).data {
-        Data::Int(w) => w.iter().filter(|w| **w != 0).count() as u64,
-        Data::F32(w) => w.iter().filter(|w| **w != 0.0).count() as u64,
-    };
     match &value.op {
-        Op::Dot { w, .. } => nonzero(*w),
-        Op::Conv { w, .. } => nonzero(*w) * value.shape[2..].iter().product::<usize>() as u64,
+        Op::Dot { w, .. } | Op::Conv { w, .. } => places(value) * nonzero_per_channel(graph, *w).iter().sum::<u64>(),
         Op::MulClear { .. } => value.elements() as u64,
         _ => 0,
     }
 }
 
-/// Additions of two ciphertexts that a value costs.
+/// Additions of two ciphertexts that a value costs: one less than the terms of each sum.
 pub fn encrypted_additions(graph: &Graph, value: &Value) -> u64 {
     match &value.op {
-        Op::Dot { .. } | Op::Conv { .. } => clear_products(graph, value).saturating_sub(value.elements() as u64),
+        Op::Dot { w, .. } | Op::Conv { w, .. } => {
+            places(value) * nonzero_per_channel(graph, *w).iter().map(|n| n.saturating_sub(1)).sum::<u64>()
+        }
         Op::SumPool { geometry, .. } | Op::AvgPool { geometry, .. } => {
             (value.elements() * (geometry.area() - 1)) as u64
         }
@@ -36,5 +33,18 @@ pub fn clear_additions(value: &Value) -> u64 {
         Op::AddClear { .. } => value.elements() as u64,
         Op::Pbs { .. } => 2 * value.elements() as u64,
         _ => 0,
+    }
+}
+
+/// Elements of one channel.
+fn places(value: &Value) -> u64 {
+    value.shape.iter().skip(2).product::<usize>() as u64
+}
+
+/// Non-zero weights of each output channel (axis 0).
+fn nonzero_per_channel(graph: &Graph, w: Id<Const>) -> Vec<u64> {
+    match &graph.constant(w).data {
+        Data::Int(w) => w.outer_iter().map(|c| c.iter().filter(|w| **w != 0).count() as u64).collect(),
+        Data::F32(w) => w.outer_iter().map(|c| c.iter().filter(|w| **w != 0.0).count() as u64).collect(),
     }
 }

@@ -123,11 +123,16 @@ pub fn channels_of_reshape(operand: &Value, shape: &[usize], c: usize) -> std::o
     c * to / from..=((c + 1) * to - 1) / from
 }
 
+/// The sum of the products; `None` when some of the products, summed in any order, can leave [`Interval::LIMIT`].
 fn weighted_sum<'a>(terms: impl Iterator<Item = (&'a i64, &'a Interval)>) -> Option<Interval> {
     let mut sum = Interval::point(0);
+    // Evaluators add in an order of their own, and every partial sum has to be exact.
+    let mut partial = sum;
     for (&w, &x) in terms {
         if w != 0 {
-            sum = sum.checked_add(x.checked_scale(w)?)?;
+            let product = x.checked_scale(w)?;
+            sum = sum.checked_add(product)?;
+            partial = partial.checked_add(product.hull(Interval::point(0)))?;
         }
     }
     Some(sum)

@@ -138,10 +138,11 @@ pub fn infer(graph: &Graph, op: &Op, stated: &[usize]) -> Result<Vec<usize>, Str
         }
         Op::Reshape { x } => {
             let count = |s: &[usize]| s.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
-            if stated.first() == Some(&1) && count(stated).is_some() && count(stated) == count(shape(*x)) {
+            let batch = stated.len() >= 2 && stated[0] == 1;
+            if batch && count(stated).is_some() && count(stated) == count(shape(*x)) {
                 Ok(stated.to_vec())
             } else {
-                Err(format!("{:?} cannot be reshaped to {stated:?}", shape(*x)))
+                Err(format!("{:?} cannot be reshaped to {stated:?}: wants [1, channels, ...]", shape(*x)))
             }
         }
         Op::Transpose { x, perm } => {

@@ -49,7 +49,7 @@ pub struct Statistics {
     pub model: String,
     /// Per ONNX node, in order.
     pub nodes: Vec<NodeStats>,
-    /// Sums over the nodes; widths and noise are the worst of them.
+    /// Sums over the nodes, tables that nodes share counted once; widths and noise are the worst of them.
     pub total: NodeStats,
     /// Bootstraps that follow one another.
     pub depth: u64,
@@ -80,10 +80,7 @@ impl Statistics {
     pub fn of(graph: &Graph) -> Self {
         let mut nodes: Vec<NodeStats> = vec![];
         for (id, value) in graph.iter() {
-            let (node, op) = match value.from.first() {
-                Some(o) => (graph.origins[o.index()].node.clone(), graph.origins[o.index()].op.clone()),
-                None => (value.name.clone(), value.op.keyword().to_owned()),
-            };
+            let (node, op) = node_of(graph, value);
             let at = nodes.iter().position(|n| n.node == node && n.op == op).unwrap_or_else(|| {
                 nodes.push(NodeStats { node, op, ..NodeStats::default() });
                 nodes.len() - 1
@@ -92,8 +89,8 @@ impl Statistics {
         }
         for output in &graph.outputs {
             let value = graph.value(output.value);
-            let place = graph.place(output.value);
-            let node = nodes.iter_mut().find(|n| format!("\"{}\" {}", n.node, n.op) == place);
+            let (node, op) = node_of(graph, value);
+            let node = nodes.iter_mut().find(|n| n.node == node && n.op == op);
             if let (Some(node), Some(domain)) = (node, &output.domain) {
                 raise(&mut node.accumulator_bits, Some((domain.width as f64).log2()));
                 raise(&mut node.worst_case_bits, value.interval().map(|i| i.bits()));
@@ -103,7 +100,7 @@ impl Statistics {
         let params = graph.params.first();
         Self {
             model: graph.name.clone(),
-            total: total(&nodes),
+            total: total(graph, &nodes),
             nodes,
             depth,
             widest_level,
@@ -117,6 +114,14 @@ impl Statistics {
             outputs: graph.outputs.iter().map(|o| graph.value(o.value).elements() as u64).sum(),
             peak_ciphertext_bytes: peak_elements(graph) * params.map_or(0, |p| p.big_ciphertext_bytes()),
         }
+    }
+}
+
+/// The node that a value counts for: that of the model, or the value itself where there is none.
+fn node_of(graph: &Graph, value: &Value) -> (String, String) {
+    match value.from.first() {
+        Some(o) => (graph.origins[o.index()].node.clone(), graph.origins[o.index()].op.clone()),
+        None => (value.name.clone(), value.op.keyword().to_owned()),
     }
 }
 
@@ -160,10 +165,11 @@ fn add(graph: &Graph, id: Id<Value>, value: &Value, node: &mut NodeStats) {
     }
 }
 
-fn total(nodes: &[NodeStats]) -> NodeStats {
+fn total(graph: &Graph, nodes: &[NodeStats]) -> NodeStats {
     let mut total = NodeStats { node: "total".into(), ..NodeStats::default() };
+    // Nodes may share a table.
+    total.tables = graph.tables.iter().map(|t| t.entries.nrows() as u64).sum();
     for n in nodes {
-        total.tables += n.tables;
         total.bootstraps += n.bootstraps;
         total.keyswitches += n.keyswitches;
         total.clear_products += n.clear_products;

@@ -141,7 +141,14 @@ impl Reader {
         if turns.rem_euclid(2) == 0 { row[index] } else { row[0] + row[row.len() - 1] - row[index] }
     }
 
-    /// The integer (relative to the domain's left end) nearest to the middle of a box: how an output read in boxes
+    /// The middle of a box relative to the domain's left end, which has 0: where a table that stands for a function
+    /// has its value.
+    pub fn middle(self, index: u64) -> f64 {
+        let twice = (2 * u128::from(index) + 1) * u128::from(self.width);
+        twice as f64 / (2 * u128::from(self.boxes)) as f64 - 0.5
+    }
+
+    /// The integer (relative to the domain's left end) that holds the middle of a box: how an output read in boxes
     /// is turned back into an integer.
     pub fn centre(self, index: u64) -> i64 {
         let twice = (2 * u128::from(index) + 1) * u128::from(self.width);
@@ -160,7 +167,15 @@ mod tests {
         for x in 0..10 {
             assert_eq!(reader.read(&row, x), 100 + x);
             assert_eq!(reader.centre(x as u64), x);
+            assert_eq!(reader.middle(x as u64), x as f64);
         }
+    }
+
+    #[test]
+    fn the_middle_of_a_box_of_several_integers_is_their_mean() {
+        let reader = Reader { width: 12, boxes: 3, span: 12 };
+        assert_eq!([0, 1, 2].map(|i| reader.middle(i)), [1.5, 5.5, 9.5]);
+        assert_eq!([0, 1, 2].map(|i| reader.centre(i)), [2, 6, 10]);
     }
 
     #[test]

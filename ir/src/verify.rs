@@ -1,14 +1,17 @@
 //! The verifier. It runs after every pass and on every file from outside, and checks:
 //!
 //! - `structure`: ids point into their arenas, operands and the values of outputs exist and come before their users,
-//!   names are unique and not empty, there is an output;
-//! - `shape`: every shape is what its op gives, tensors stay below [`MAX_ELEMENTS`];
+//!   names are unique and not empty, constants and tables have numbers within their limits, parameter sets are sound,
+//!   there is an output;
+//! - `shape`: every shape is what its op gives, with the batch of 1 in front and channels behind it; tensors stay
+//!   below [`MAX_ELEMENTS`]; what is given per channel is one entry or one per channel;
 //! - `phase`: only the phase's ops, element types, constants and facts;
-//! - `scale`: scales are positive and finite, one or one per channel;
+//! - `scale`: scales are positive and finite, ranges seen finite and in order, both one or one per channel and there
+//!   where the phase needs them;
 //! - `range`: ranges lie in their type, and from `ranged` on every type covers what interval arithmetic proves;
-//! - `table`: tables have the boxes that their domain and resolution ask for;
-//! - `cipher`: in a circuit every value is encrypted, linear ops stay under one key with one torus step, keyswitches
-//!   and bootstraps change keys, parameter sets are sound.
+//! - `table`: tables have the boxes that their domain and resolution ask for, domains are within their limits;
+//! - `cipher`: in a circuit linear ops stay under one key with one torus step, keyswitches and bootstraps change keys,
+//!   domains fit into the half torus and boxes into the polynomial, predictions are numbers.
 //!
 //! A graph that verifies can be evaluated, printed and lowered without panic.
 
@@ -16,11 +19,16 @@ use std::collections::HashSet;
 
 use crate::graph::{Data, Elem, Graph, Key, Phase, Value};
 use crate::id::Id;
+use crate::interval::Interval;
 use crate::op::Op;
+use crate::table::Domain;
 use crate::{ranges, shape};
 
 /// Largest number of elements of one value or constant.
 pub const MAX_ELEMENTS: usize = 1 << 28;
+
+/// Largest number of integers of a domain, and of the half torus.
+pub const MAX_WIDTH: u64 = 1 << 40;
 
 /// Largest number of boxes of a table.
 pub const MAX_BOXES: u64 = 1 << 20;
@@ -56,9 +64,7 @@ pub fn verify(graph: &Graph) -> Result<(), VerifyError> {
         phase(graph, value).map_err(fail("phase"))?;
         scales(graph, value).map_err(fail("scale"))?;
         table(graph, value).map_err(fail("table"))?;
-        if graph.phase >= Phase::Quantized {
-            range(graph, value).map_err(fail("range"))?;
-        }
+        range(graph, value).map_err(fail("range"))?;
         if graph.phase == Phase::Circuit {
             cipher(graph, value).map_err(fail("cipher"))?;
         }
@@ -123,7 +129,11 @@ fn structure(graph: &Graph) -> Result<(), VerifyError> {
     if graph.outputs.is_empty() {
         return Err(error("graph".into(), "there is no output"));
     }
+    let mut names = HashSet::new();
     for output in &graph.outputs {
+        if !names.insert(&output.name) {
+            return Err(error(format!("output \"{}\"", output.name), "the name is not unique"));
+        }
         let known =
             output.value.index() < graph.values.len() && output.bias.is_none_or(|b| b.index() < graph.consts.len());
         if !known {
@@ -181,7 +191,7 @@ fn phase(graph: &Graph, value: &Value) -> Result<(), String> {
     let elem = match value.elem {
         Elem::F32 => phase.is_real(),
         Elem::IntUnknown => phase == Phase::Quantized && !matches!(value.op, Op::Map { .. } | Op::Input),
-        Elem::Int(i) => !phase.is_real() && i.lo <= i.hi,
+        Elem::Int(i) => !phase.is_real() && Interval::new(i.lo, i.hi).is_some(),
     };
     if !elem {
         return Err(format!("the element type does not belong to phase {phase}"));
@@ -219,8 +229,13 @@ fn scales(graph: &Graph, value: &Value) -> Result<(), String> {
     {
         return Err("the operand of an integer map has a scale".into());
     }
-    if value.facts.seen.as_ref().is_some_and(|s| !count(s.len())) {
-        return Err("the ranges seen are one, or one per channel".into());
+    if let Some(seen) = &value.facts.seen {
+        if !count(seen.len()) {
+            return Err(format!("{} ranges seen for {} channels", seen.len(), value.channels()));
+        }
+        if let Some((lo, hi)) = seen.iter().find(|(lo, hi)| !(lo.is_finite() && hi.is_finite() && lo <= hi)) {
+            return Err(format!("a range seen is [{lo}, {hi}]"));
+        }
     }
     if graph.phase == Phase::Calibrated && value.facts.seen.is_none() {
         return Err("a calibrated value has a range seen".into());
@@ -259,9 +274,7 @@ fn table(graph: &Graph, value: &Value) -> Result<(), String> {
         Op::Map { resolution: Some((domain, read)), .. } => (None, domain, read),
         _ => return Ok(()),
     };
-    if domain.width == 0 || domain.width > 1 << 40 || domain.lo.iter().any(|lo| lo.unsigned_abs() > 1 << 50) {
-        return Err("the domain is empty or beyond 2^40 integers".into());
-    }
+    domain_limits(domain)?;
     if read.boxes(domain.width) > MAX_BOXES {
         return Err(format!("read={read} over {} integers has more than 2^20 boxes", domain.width));
     }
@@ -276,9 +289,16 @@ fn table(graph: &Graph, value: &Value) -> Result<(), String> {
     Ok(())
 }
 
+fn domain_limits(domain: &Domain) -> Result<(), String> {
+    if domain.width == 0 || domain.width > MAX_WIDTH || domain.lo.iter().any(|lo| lo.unsigned_abs() > 1 << 50) {
+        return Err("the domain is empty, has more than 2^40 integers or lies beyond ±2^50".into());
+    }
+    Ok(())
+}
+
 fn cipher(graph: &Graph, value: &Value) -> Result<(), String> {
     let own = value.cipher.as_ref().ok_or("not encrypted")?;
-    if own.span == 0 || own.span > 1 << 40 {
+    if own.span == 0 || own.span > MAX_WIDTH {
         return Err("the half torus holds 1 to 2^40 integers".into());
     }
     if own.log2_sd.len() != 1 && own.log2_sd.len() != value.channels() {
@@ -298,7 +318,8 @@ fn cipher(graph: &Graph, value: &Value) -> Result<(), String> {
     if !ok {
         return Err("operands and result are not under the keys, parameters and torus step that the op wants".into());
     }
-    if let Op::Pbs { domain, table, .. } = &value.op {
+    if let Op::Pbs { domain, table, log2_bound, log2_fail, .. } = &value.op {
+        predictions(*log2_bound, *log2_fail)?;
         let span = operands.first().map_or(0, |o| o.span);
         let n = u64::from(graph.param(own.params).polynomial_size());
         if domain.width > span || graph.table(*table).boxes() as u64 > n {
@@ -308,6 +329,13 @@ fn cipher(graph: &Graph, value: &Value) -> Result<(), String> {
                 graph.table(*table).boxes()
             ));
         }
+    }
+    Ok(())
+}
+
+fn predictions(log2_bound: f32, log2_fail: f32) -> Result<(), String> {
+    if log2_bound.is_nan() || log2_fail.is_nan() || log2_fail > 0.0 {
+        return Err(format!("a bound of 2^{log2_bound}, a probability of 2^{log2_fail}"));
     }
     Ok(())
 }
@@ -330,19 +358,25 @@ fn outputs(graph: &Graph, output: &crate::graph::Output) -> Result<(), (&'static
     {
         return Err(("phase", "outputs have a resolution and a domain from `tabled` on, none before `ranged`".into()));
     }
+    match (output.log2_bound, output.log2_fail) {
+        (Some(bound), Some(fail)) if phase == Phase::Circuit => predictions(bound, fail).map_err(|m| ("cipher", m))?,
+        (None, None) => {}
+        _ => return Err(("phase", "an output has a bound and a probability together, and only in a circuit".into())),
+    }
     if let Some(domain) = &output.domain {
-        if domain.width == 0 || domain.width > 1 << 40 || (domain.lo.len() != 1 && domain.lo.len() != value.channels())
-        {
-            return Err(("table", "the domain is empty, too wide or of the wrong length".into()));
+        domain_limits(domain).map_err(|m| ("table", m))?;
+        if domain.lo.len() != 1 && domain.lo.len() != value.channels() {
+            return Err(("shape", format!("{} domains for {} channels", domain.lo.len(), value.channels())));
         }
         if let Some(cipher) = &value.cipher
-            && (domain.width > cipher.span || cipher.key != Key::Big)
+            && domain.width > cipher.span
         {
-            return Err((
-                "cipher",
-                format!("a domain of {} integers in a half torus of {}", domain.width, cipher.span),
-            ));
+            let message = format!("a domain of {} integers in a half torus of {}", domain.width, cipher.span);
+            return Err(("cipher", message));
         }
+    }
+    if value.cipher.as_ref().is_some_and(|c| c.key != Key::Big) {
+        return Err(("cipher", "an output is under the big key".into()));
     }
     Ok(())
 }

@@ -75,11 +75,10 @@ fn is_quantized(value: &Value) -> bool {
 
 fn checked_rows(graph: &Graph, cx: &PassCx<'_>) -> Result<Vec<ArrayD<f32>>, PassError> {
     let no_rows = cx.calibration.first().is_none_or(|x| x.shape().first().is_none_or(|&rows| rows == 0));
-    if no_rows || cx.calibration.len() != graph.inputs().len() {
+    if no_rows {
         return Err(PassError::NoCalibration { pass: "calibrate" });
     }
-    let check = |(i, x)| client::check_rows(graph, i, x).map_err(|source| PassError::BadCalibration { source });
-    cx.calibration.iter().enumerate().map(check).collect()
+    client::check_inputs(graph, cx.calibration).map_err(|source| PassError::BadCalibration { source })
 }
 
 /// Smallest and greatest number per channel of every value.

@@ -161,12 +161,13 @@ fn map(graph: &Graph, value: &Value, operand: &Value, x: &mut ArrayD<f64>) {
     });
 }
 
-/// The entries `[channels, boxes]` of the table that an integer `map` stands for: its result at the middle of each box.
+/// The entries `[channels, boxes]` of the table that an integer `map` stands for: its result at the middle of each box,
+/// which may lie between two integers.
 pub fn map_table(graph: &Graph, value: &Value, operand: &Value, domain: &Domain, read: Read) -> Array2<i64> {
     let boxes = read.boxes(domain.width);
     let reader = Reader { width: domain.width, boxes, span: domain.width };
     Array2::from_shape_fn((value.channels(), boxes as usize), |(channel, index)| {
-        map_entry(graph, value, operand, channel, domain.channel(channel).lo + reader.centre(index as u64))
+        map_at(graph, value, operand, channel, domain.channel(channel).lo as f64 + reader.middle(index as u64))
     })
 }
 
@@ -175,10 +176,14 @@ pub fn map_table(graph: &Graph, value: &Value, operand: &Value, domain: &Domain,
 /// # Panics
 /// When `value` is not a `map`, or has no scale: the verifier has refused that graph.
 pub fn map_entry(graph: &Graph, value: &Value, operand: &Value, channel: usize, x: i64) -> i64 {
+    map_at(graph, value, operand, channel, x as f64)
+}
+
+fn map_at(graph: &Graph, value: &Value, operand: &Value, channel: usize, x: f64) -> i64 {
     let Op::Map { shift, chain, resolution: _, x: _ } = &value.op else { panic!("the value is a map") };
     let scale = |v: &Value| f64::from(v.channel_scale(channel).expect("verified: integer values have a scale"));
     let entry = |id| graph.constant(id).channel(channel);
-    let real = scale(operand) * (x as f64 + shift.map_or(0.0, entry));
+    let real = scale(operand) * (x + shift.map_or(0.0, entry));
     let real = chain.iter().fold(real, |real, f| f.apply(real, entry));
     let Elem::Int(to) = value.elem else { panic!("verified: a map gives integers of a known type") };
     quantize(real / scale(value), to)

@@ -1,7 +1,8 @@
 //! Meaning, executable: the float, integer and circuit evaluators.
 //!
-//! All take batches: an array of shape `[rows, channels, ...]` per input. Rows are split into chunks that run on all
-//! cores; the result does not depend on the number of cores.
+//! All take batches: an array of shape `[rows, channels, ...]` per input, all with the same number of rows. Rows are
+//! split into chunks that run on all cores; the result does not depend on the number of cores. Data from outside is
+//! checked first: see [`crate::client`].
 
 mod circuit;
 mod float;
@@ -59,6 +60,7 @@ fn run<T: Number, E: Elementwise<T>>(
     observe: impl Fn(Id<Value>, &ArrayD<T>) + Sync,
 ) -> (Vec<ArrayD<T>>, Vec<E::State>) {
     let rows = inputs.first().map_or(0, |x| x.shape()[0]);
+    assert!(inputs.iter().all(|x| x.shape()[0] == rows), "inputs have one number of rows");
     let chunks: Vec<(Vec<ArrayD<T>>, E::State)> = (0..rows.div_ceil(CHUNK_ROWS))
         .into_par_iter()
         .map(|chunk| {
