@@ -10,8 +10,8 @@ mod language;
 mod rebuild;
 mod rules;
 
+use core::time::Duration;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use egg::{Language, Runner, SimpleScheduler, StopReason};
 use fhe_ir::{Elem, Graph, Id, Op, Phase, Value};
