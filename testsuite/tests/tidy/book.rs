@@ -38,6 +38,12 @@ fn links(text: &str) -> Vec<String> {
     found
 }
 
+/// Files of `{{#include file:lines}}`, which mdBook puts in their place.
+fn includes(text: &str) -> Vec<String> {
+    let after = |piece: &str| Some(piece.split([':', '}']).next()?.trim().to_string());
+    text.split("{{#include ").skip(1).filter_map(after).collect()
+}
+
 /// Anchors of a page, as mdBook derives them from headings.
 fn anchors(text: &str) -> BTreeSet<String> {
     let kept = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
@@ -82,6 +88,17 @@ fn relative_links_resolve() {
 }
 
 #[test]
+fn included_files_exist() {
+    let mut found = vec![];
+    for page in pages() {
+        let folder = Path::new(&page.path).parent().expect("a file is in a folder");
+        let missing = includes(&page.text).into_iter().filter(|i| !root().join(tidied(&folder.join(i))).is_file());
+        found.extend(missing.map(|i| format!("{}: {i}", page.path)));
+    }
+    expect_none("included files that are missing", &found);
+}
+
+#[test]
 fn the_table_of_contents_lists_every_page() {
     let summary = format!("{BOOK}/SUMMARY.md");
     let listed: BTreeSet<_> =
@@ -95,5 +112,6 @@ fn the_table_of_contents_lists_every_page() {
 fn links_and_headings_are_found_outside_code_only() {
     let text = "# A `b` – Page\n[x](y.md#z) and `[no](code)`\n```\n[no](fence)\n# no\n```\n[w](v)\n";
     assert_eq!(links(text), ["y.md#z", "v"]);
+    assert_eq!(includes("a {{#include ../b.eir}} {{#include c.snap:5:}}"), ["../b.eir", "c.snap"]);
     assert_eq!(anchors(text), BTreeSet::from(["a-b--page".to_string()]));
 }
