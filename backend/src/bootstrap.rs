@@ -2,11 +2,11 @@
 
 use rayon::prelude::*;
 use tfhe::core_crypto::algorithms::modulus_switch::ModulusSwitchedLweCiphertext;
-use tfhe::core_crypto::fft_impl::fft64::crypto::bootstrap::batch_blind_rotate_assign_scratch;
 use tfhe::core_crypto::prelude::*;
 
 use crate::encode::Lookup;
 use crate::keys::{ServerKeys, Sizes, native};
+use crate::rotate::Scratch;
 use crate::tensor::Tensor;
 
 /// Ciphertexts that read the bootstrap key together; more bring nothing.
@@ -41,6 +41,18 @@ impl Switched {
     }
 }
 
+impl Switched {
+    /// The body, in `[0, 2N)`.
+    pub(crate) fn body(&self) -> usize {
+        self.body
+    }
+
+    /// An element of the mask, in `[0, 2N)`.
+    pub(crate) fn mask_element(&self, index: usize) -> usize {
+        self.mask[index]
+    }
+}
+
 impl ModulusSwitchedLweCiphertext<usize> for Switched {
     fn log_modulus(&self) -> CiphertextModulusLog {
         self.log_modulus
@@ -63,33 +75,17 @@ impl ServerKeys {
         let words = sizes.big.to_lwe_size().0;
         let mut out = vec![0; x.len() * words];
         let batch = x.len().div_ceil(rayon::current_num_threads()).clamp(1, BATCH);
-        let scratch = batch_blind_rotate_assign_scratch::<u64>(
-            sizes.glwe,
-            sizes.polynomial,
-            CiphertextCount(batch),
-            self.fft.as_view(),
-        )
-        .unaligned_bytes_required();
-        let buffers = || {
-            let mut buffers = ComputationBuffers::new();
-            buffers.resize(scratch);
-            buffers
-        };
-        out.par_chunks_mut(batch * words).enumerate().for_each_init(buffers, |buffers, (i, out)| {
-            self.bootstrap_batch(x, i * batch, lookup, buffers, out);
-            done(out.len() / words);
-        });
+        out.par_chunks_mut(batch * words).enumerate().for_each_init(
+            || self.rotator.scratch(),
+            |scratch, (i, out)| {
+                self.bootstrap_batch(x, i * batch, lookup, scratch, out);
+                done(out.len() / words);
+            },
+        );
         Tensor::new(x.rows, x.shape.clone(), words, out)
     }
 
-    fn bootstrap_batch(
-        &self,
-        x: &Tensor,
-        first: usize,
-        lookup: &Lookup,
-        buffers: &mut ComputationBuffers,
-        out: &mut [u64],
-    ) {
+    fn bootstrap_batch(&self, x: &Tensor, first: usize, lookup: &Lookup, scratch: &mut Scratch, out: &mut [u64]) {
         let Sizes { polynomial, glwe, big, .. } = Sizes::of(&self.params);
         let words = big.to_lwe_size().0;
         let count = out.len() / words;
@@ -103,12 +99,7 @@ impl ServerKeys {
         for (mut accumulator, &channel) in accumulators.iter_mut().zip(&channels) {
             accumulator.get_mut_body().as_mut().copy_from_slice(lookup.polynomial(channel));
         }
-        self.bootstrap.as_view().batch_blind_rotate_assign(
-            accumulators.as_mut_view(),
-            &switched,
-            self.fft.as_view(),
-            buffers.stack(),
-        );
+        self.rotator.rotate(accumulators.as_mut(), &switched, scratch);
         for ((accumulator, &channel), out) in accumulators.iter().zip(&channels).zip(out.chunks_exact_mut(words)) {
             let mut lwe = LweCiphertext::from_container(out, native());
             extract_lwe_sample_from_glwe_ciphertext(&accumulator, &mut lwe, MonomialDegree(0));

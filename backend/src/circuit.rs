@@ -113,8 +113,11 @@ fn check(graph: &Graph) -> Result<(), Error> {
         return Err(whole(format!("it is in phase {}, not circuit", graph.phase)));
     }
     verify(graph).map_err(|e| Error::NotExecutable { what: e.place, why: e.message })?;
-    if graph.params.len() != 1 {
+    let [params] = graph.params.as_slice() else {
         return Err(whole(format!("it has {} parameter sets, one is supported", graph.params.len())));
+    };
+    if [params.pbs, params.ks].iter().any(|d| d.base_log * d.level >= 64) {
+        return Err(whole(format!("a decomposition of !p0 ({params}) keeps all 64 bits")));
     }
     Ok(())
 }

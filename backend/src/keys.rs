@@ -10,6 +10,7 @@ use crate::circuit::{Binding, Circuit, KeyId};
 use crate::fft;
 use crate::keyswitch::PackedKey;
 use crate::progress::{Progress, Step};
+use crate::rotate::Rotator;
 
 /// Where keys, masks and noise come from.
 pub struct Randomness(Box<dyn Seeder>);
@@ -157,11 +158,13 @@ impl EvaluationKeys {
         )
         .par_decompress_into_lwe_bootstrap_key();
         report(1);
-        let fft = fft::transform(sizes.polynomial);
+        fft::transform(sizes.polynomial);
         let mut bootstrap =
             FourierLweBootstrapKey::new(sizes.small, sizes.glwe, sizes.polynomial, sizes.pbs.0, sizes.pbs.1);
         par_convert_standard_lwe_bootstrap_key_to_fourier(&standard, &mut bootstrap);
         drop(standard);
+        let rotator = Rotator::new(&bootstrap);
+        drop(bootstrap);
         report(2);
         let keyswitch = SeededLweKeyswitchKey::from_container(
             self.keyswitch.as_slice(),
@@ -174,7 +177,7 @@ impl EvaluationKeys {
         .par_decompress_into_lwe_keyswitch_key();
         let keyswitch = PackedKey::new(&keyswitch);
         report(3);
-        ServerKeys { binding: self.binding, params: self.params, fft, bootstrap, keyswitch }
+        ServerKeys { binding: self.binding, params: self.params, rotator, keyswitch }
     }
 }
 
@@ -182,8 +185,7 @@ impl EvaluationKeys {
 pub struct ServerKeys {
     pub(crate) binding: Binding,
     pub(crate) params: ParamSet,
-    pub(crate) fft: Fft,
-    pub(crate) bootstrap: FourierLweBootstrapKeyOwned,
+    pub(crate) rotator: Rotator,
     pub(crate) keyswitch: PackedKey,
 }
 

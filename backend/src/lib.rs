@@ -15,11 +15,13 @@ pub mod execute;
 mod fft;
 pub mod files;
 mod gemm;
+mod kernel;
 pub mod keys;
 pub mod keyswitch;
 pub mod linear;
 pub mod measure;
 pub mod progress;
+mod rotate;
 pub mod tensor;
 
 pub use circuit::{Binding, Circuit, Digest, KeyId};
