@@ -15,7 +15,7 @@ pub const MAX_BYTES: u64 = 8 << 30;
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum DataError {
     /// The file cannot be read.
-    #[error("{path} cannot be read: {source}")]
+    #[error("{path} cannot be read")]
     #[diagnostic(code("data::unreadable"), help("check the path and its permissions"))]
     Unreadable {
         /// The file.

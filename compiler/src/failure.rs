@@ -45,7 +45,7 @@ pub enum Failure {
     #[diagnostic(transparent)]
     Artifact(#[from] fhe_ir::artifact::ArtifactError),
     /// A file cannot be read.
-    #[error("{path} cannot be read: {source}")]
+    #[error("{path} cannot be read")]
     #[diagnostic(code("cli::unreadable"), help("check the path and its permissions"))]
     Unreadable {
         /// The file.
@@ -54,7 +54,7 @@ pub enum Failure {
         source: std::io::Error,
     },
     /// A file cannot be written.
-    #[error("{path} cannot be written: {source}")]
+    #[error("{path} cannot be written")]
     #[diagnostic(code("cli::unwritable"), help("check that the folder exists and may be written"))]
     Unwritable {
         /// The file.

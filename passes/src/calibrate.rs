@@ -1,16 +1,18 @@
 //! calibrate: runs the calibration rows through the float graph and records the range of every value.
 //!
-//! Accumulators keep everything seen. Values that will be quantized (inputs and results of maps) get the range that
-//! the calibration method asks for, per channel: everything, a percentile, or the range with the smallest mean square
-//! quantization error at the width the value will have.
+//! Values get the range that the calibration method asks for, per channel: everything, a percentile, or the range with
+//! the smallest mean square error at the number of steps the value will have. That is the width of inputs and of
+//! results of maps, and the resolution of the tables for accumulators: what saturates is paid for by finer boxes.
+//! Outputs, and accumulators that are not rounded, keep everything seen.
 
 use std::sync::Mutex;
 
 use fhe_ir::eval::float_observe;
-use fhe_ir::{Graph, Op, Phase, Rebuild, Value, client};
+use fhe_ir::{Graph, Id, Op, Phase, Rebuild, Value, client};
 use ndarray::ArrayD;
+use rayon::prelude::*;
 
-use crate::options::CalibrationMethod;
+use crate::options::{CalibrationMethod, Options, Rounding};
 use crate::pass::{Pass, PassCx, PassError, Place};
 
 /// See the module.
@@ -42,17 +44,21 @@ impl Pass for Calibrate {
         let chosen = match cx.options.calibration {
             CalibrationMethod::MinMax => seen,
             method => {
-                let histograms = histograms(&graph, &inputs, &seen);
+                let steps = step_bits(&graph, cx.options);
+                let histograms = histograms(&graph, &inputs, &seen, &steps);
                 let mut chosen = seen;
-                for (id, value) in graph.iter().filter(|(_, v)| is_quantized(v)) {
-                    let bits = &cx.options.bits;
-                    let bits = if matches!(value.op, Op::Input) { bits.model_inputs } else { bits.op_inputs };
-                    for (range, histogram) in chosen[id.index()].iter_mut().zip(&histograms[id.index()]) {
-                        let (lo, hi) = choose(method, *range, histogram, bits);
-                        cx.count("ranges clipped", u64::from((lo, hi) != *range));
-                        *range = (lo, hi);
+                let clipped = chosen.par_iter_mut().zip(&histograms).zip(&steps).map(|((ranges, histograms), bits)| {
+                    let Some(bits) = *bits else { return 0 };
+                    let mut clipped = 0;
+                    for (range, histogram) in ranges.iter_mut().zip(histograms) {
+                        let tighter = choose(method, *range, histogram, bits);
+                        clipped += u64::from(tighter != *range);
+                        *range = tighter;
                     }
-                }
+                    clipped
+                });
+                let clipped = clipped.sum();
+                cx.count("ranges clipped", clipped);
                 chosen
             }
         };
@@ -68,9 +74,15 @@ impl Pass for Calibrate {
     }
 }
 
-/// Whether `quantize` will choose the value's integers (an accumulator's follow from its operands).
-fn is_quantized(value: &Value) -> bool {
-    matches!(value.op, Op::Input | Op::Map { .. })
+/// log2 of the number of steps that each value will be told apart in; `None` where everything seen is kept.
+fn step_bits(graph: &Graph, options: &Options) -> Vec<Option<u32>> {
+    let of = |(id, value): (Id<Value>, &Value)| match (&value.op, options.rounding) {
+        (Op::Input, _) => Some(options.bits.model_inputs),
+        (Op::Map { .. }, _) => Some(options.bits.op_inputs),
+        (_, Rounding::Approximate(p)) if !graph.is_output(id) => Some(p),
+        _ => None,
+    };
+    graph.iter().map(of).collect()
 }
 
 fn checked_rows(graph: &Graph, cx: &PassCx<'_>) -> Result<Vec<ArrayD<f32>>, PassError> {
@@ -119,15 +131,21 @@ fn for_each(x: &ArrayD<f32>, mut f: impl FnMut(usize, f32)) {
     }
 }
 
-/// Counts per channel and bin for the values that will be quantized.
-fn histograms(graph: &Graph, inputs: &[ArrayD<f32>], seen: &[Vec<(f32, f32)>]) -> Vec<Vec<Vec<u64>>> {
+/// Counts per channel and bin for the values that have steps.
+fn histograms(
+    graph: &Graph,
+    inputs: &[ArrayD<f32>],
+    seen: &[Vec<(f32, f32)>],
+    steps: &[Option<u32>],
+) -> Vec<Vec<Vec<u64>>> {
     let bins: Vec<_> = graph
         .values
         .iter()
-        .map(|v| Mutex::new(if is_quantized(v) { vec![vec![0u64; BINS]; v.channels()] } else { vec![] }))
+        .zip(steps)
+        .map(|(v, steps)| Mutex::new(if steps.is_some() { vec![vec![0u64; BINS]; v.channels()] } else { vec![] }))
         .collect();
     float_observe(graph, inputs, |id, x| {
-        if !is_quantized(graph.value(id)) {
+        if steps[id.index()].is_none() {
             return;
         }
         let ranges = &seen[id.index()];

@@ -85,7 +85,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             bits: Bits::uniform(6),
-            calibration: CalibrationMethod::Mse,
+            calibration: CalibrationMethod::Percentile(99.5),
             range_margin: 0.15,
             ranges: Ranges::Calibrated,
             rounding: Rounding::Approximate(6),

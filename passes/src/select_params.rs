@@ -77,6 +77,17 @@ fn explain(graph: &Graph, regions: &Regions<'_>, infeasible: &Infeasible) -> Pas
         ),
         _ => format!("it is read in {} boxes ({bits:.1} bits); {infeasible}", constraint.boxes),
     };
+    let (width, span) = (reading.domain.width, regions.span[reading.operand.index()]);
+    let shared = if span >= 2 * width {
+        format!(
+            "; its {:.1}-bit domain shares the torus step of a {:.1}-bit one in the same linear region",
+            (width as f64).log2(),
+            (span as f64).log2()
+        )
+    } else {
+        format!("; the accumulator has {:.1} bits", (width as f64).log2())
+    };
+    let reason = reason + &shared;
     let fewer = (bits.ceil() as u32).saturating_sub(1).clamp(2, 8);
     let advice = format!(
         "read it in fewer boxes (--rounding {fewer} or less), use fewer bits (--n-bits), or allow more errors (--p-error)"

@@ -55,8 +55,8 @@ struct Compile {
     /// Rows like those the network will see, as npy [rows, ...]; ranges are taken from them.
     #[arg(long, value_name = "X.npy")]
     calibration: Option<PathBuf>,
-    /// How ranges are taken: mse, min-max, or a percentage such as 99.9.
-    #[arg(long, value_name = "METHOD", default_value = "mse", value_parser = arguments::calibration_method)]
+    /// How ranges are taken: a percentage of the values seen, min-max, or mse.
+    #[arg(long, value_name = "METHOD", default_value = "99.5", value_parser = arguments::calibration_method)]
     calibration_method: CalibrationMethod,
     /// Range of the inputs, in place of calibration rows.
     #[arg(long, value_name = "LO,HI", value_parser = arguments::range, allow_hyphen_values = true, conflicts_with = "calibration")]

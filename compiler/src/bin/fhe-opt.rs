@@ -36,8 +36,8 @@ struct Cli {
     /// Calibration rows of the first input, as npy; otherwise 512 seeded rows.
     #[arg(long, value_name = "X.npy")]
     calibration: Option<PathBuf>,
-    /// How ranges are taken: mse, min-max, or a percentage such as 99.9.
-    #[arg(long, value_name = "METHOD", default_value = "mse", value_parser = arguments::calibration_method)]
+    /// How ranges are taken: a percentage of the values seen, min-max, or mse.
+    #[arg(long, value_name = "METHOD", default_value = "99.5", value_parser = arguments::calibration_method)]
     calibration_method: CalibrationMethod,
     /// Range of the seeded rows, in place of a standard normal distribution.
     #[arg(long, value_name = "LO,HI", value_parser = arguments::range, allow_hyphen_values = true)]

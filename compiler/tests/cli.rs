@@ -1,0 +1,215 @@
+//! `fhe-compile` from outside: what it prints, what it refuses, and with which exit code.
+
+mod onnx_support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use ndarray::{Array1, Array2, ArrayD};
+use ndarray_npy::{WriteNpyExt, write_npy};
+use onnx_support::{Builder, int};
+use tempfile::TempDir;
+
+/// A folder with the two-layer network of the book and data for it.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self { folder: TempDir::new().unwrap() };
+        std::fs::write(place.at("mlp2.onnx"), mlp2()).unwrap();
+        let wave = |i: usize, j: usize| ((i * 7 + j * 3) as f32 * 0.37).sin();
+        write_npy(place.at("x.npy"), &Array2::from_shape_fn((64, 4), |(i, j)| wave(i, j))).unwrap();
+        write_npy(place.at("y.npy"), &Array1::from_shape_fn(64, |i| (i % 2) as i64)).unwrap();
+        place
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn run(&self, arguments: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_fhe-compile"))
+            .current_dir(self.folder.path())
+            .args(arguments.split_whitespace())
+            .env("NO_COLOR", "1")
+            .output()
+            .unwrap()
+    }
+
+    /// Runs, checks the exit code, and gives stdout and stderr.
+    fn expect(&self, code: i32, arguments: &str) -> (String, String) {
+        let output = self.run(arguments);
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{arguments}\n{stdout}\n{stderr}");
+        (stdout, stderr)
+    }
+
+    /// Runs what is refused with exit code 1: the message names `code` and every one of `parts`, there is a way out,
+    /// and no circuit is written.
+    fn refuses(&self, arguments: &str, code: &str, parts: &[&str]) {
+        let (stdout, stderr) = self.expect(1, arguments);
+        // Messages are wrapped at the width of a terminal.
+        let flat: String = stderr.replace(['│', '\n'], " ").split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in [code, "help:"].iter().chain(parts) {
+            assert!(flat.contains(part), "{part:?} is missing:\n{stderr}");
+        }
+        assert!(stdout.is_empty() && !stderr.contains("panicked"), "{stdout}\n{stderr}");
+        assert!(!self.at("mlp2.fhe").exists());
+    }
+}
+
+/// `Gemm 4→3, Relu, Gemm 3→2`.
+fn mlp2() -> Vec<u8> {
+    Builder::new(17)
+        .input("x", &["N", "4"])
+        .reals("w1", &[3, 4], &[0.7, -0.4, 0.1, 0.5, -0.4, 0.7, -0.2, 0.5, 0.1, -0.7, 0.3, -0.2])
+        .reals("b1", &[3], &[0.05, -0.1, 0.2])
+        .reals("w2", &[2, 3], &[0.7, -0.3, 0.2, -0.5, 0.6, 0.4])
+        .reals("b2", &[2], &[-0.02, 0.04])
+        .named("fc1", "Gemm", &["x", "w1", "b1"], "fc1", vec![int("transB", 1)])
+        .named("relu1", "Relu", &["fc1"], "relu1", vec![])
+        .named("fc2", "Gemm", &["relu1", "w2", "b2"], "fc2", vec![int("transB", 1)])
+        .output("fc2")
+        .bytes()
+}
+
+#[test]
+fn a_plain_compile_prints_a_summary_and_the_next_command() {
+    let place = Place::new();
+    let (stdout, stderr) =
+        place.expect(0, "mlp2.onnx --n-bits 4 --rounding 4 --calibration x.npy --evaluate x.npy --labels y.npy");
+    assert_eq!(stdout, "");
+    for part in ["accuracy  float", "cost      3 lookups", "assumed   ", "next      fhe-run predict mlp2.fhe"] {
+        assert!(stderr.contains(part), "{part:?} is missing:\n{stderr}");
+    }
+    let again = place.at("again.fhe");
+    place.expect(
+        0,
+        "mlp2.onnx --n-bits 4 --rounding 4 --calibration x.npy --evaluate x.npy --labels y.npy -o again.fhe",
+    );
+    let same = std::fs::read(place.at("mlp2.fhe")).unwrap() == std::fs::read(again).unwrap();
+    assert!(same, "the same input gives the same file");
+    let (overview, _) = place.expect(0, "inspect mlp2.fhe");
+    assert!(overview.contains("lookups   3"), "{overview}");
+    let (listing, _) = place.expect(0, "inspect mlp2.fhe --format ir");
+    assert!(listing.starts_with("eir 1 circuit\ngraph mlp2\n"), "{listing}");
+}
+
+#[test]
+fn differences_read_like_the_listing_of_the_book() {
+    let place = Place::new();
+    let (_, stderr) = place.expect(0, "mlp2.onnx --n-bits 4 --rounding 4 --calibration x.npy --print-ir-diff all");
+    let pipeline = stderr.split("cost      ").next().unwrap();
+    insta::with_settings!({omit_expression => true, prepend_module_to_snapshot => false}, {
+        insta::assert_snapshot!("mlp2-print-ir-diff", pipeline);
+    });
+}
+
+#[test]
+fn sweeps_write_one_row_each_and_go_on_where_they_stopped() {
+    let place = Place::new();
+    let sweep = "mlp2.onnx --n-bits 2-4 --rounding 4,off --calibration x.npy --evaluate x.npy --sweep s.csv";
+    let (rows, _) = place.expect(0, sweep);
+    assert_eq!(rows.lines().count(), 1 + 3 * 2, "{rows}");
+    // The last row is lost in the middle of a write.
+    let cut = &rows[..rows.len() - 9];
+    std::fs::write(place.at("s.csv"), cut).unwrap();
+    let (again, stderr) = place.expect(0, sweep);
+    assert_eq!(again, rows);
+    assert_eq!(stderr.matches("already in").count(), 5, "{stderr}");
+}
+
+#[test]
+fn models_that_are_not_models_are_refused() {
+    let place = Place::new();
+    std::fs::write(place.at("text.onnx"), "not a model").unwrap();
+    std::fs::write(place.at("cut.onnx"), &mlp2()[..200]).unwrap();
+    place.refuses("text.onnx --calibration x.npy", "onnx::", &["text"]);
+    place.refuses("cut.onnx --calibration x.npy", "onnx::", &["cut"]);
+    place.refuses("nowhere.onnx --calibration x.npy", "onnx::unreadable", &["nowhere.onnx"]);
+}
+
+#[test]
+fn operators_without_an_encrypted_form_are_refused_together() {
+    let place = Place::new();
+    let model = Builder::new(17).input("x", &["N", "4"]).named("rnn", "GRU", &["x"], "a", vec![]);
+    let model = model.named("sq", "Mul", &["x", "x"], "b", vec![]).output("a").output("b");
+    std::fs::write(place.at("ops.onnx"), model.bytes()).unwrap();
+    place.refuses("ops.onnx --calibration x.npy", "onnx::unsupported", &["GRU", "\"rnn\"", "Mul", "\"sq\""]);
+}
+
+#[test]
+fn open_extents_ask_for_their_value() {
+    let place = Place::new();
+    let model = Builder::new(17).input("x", &["N", "features"]).node("Relu", &["x"], "y", vec![]).output("y");
+    std::fs::write(place.at("open.onnx"), model.bytes()).unwrap();
+    place.refuses("open.onnx --calibration x.npy", "onnx::dynamic-shape", &["features", "--dim features=VALUE"]);
+    place.expect(0, "open.onnx --calibration x.npy --dim features=4");
+}
+
+#[test]
+fn calibration_data_that_does_not_fit_is_refused() {
+    let place = Place::new();
+    write_npy(place.at("wide.npy"), &Array2::<f32>::zeros((8, 5))).unwrap();
+    let mut nan = Array2::<f32>::zeros((8, 4));
+    nan[[3, 1]] = f32::NAN;
+    write_npy(place.at("nan.npy"), &nan).unwrap();
+    let mut bytes = vec![];
+    ArrayD::<f32>::zeros(vec![8, 4]).write_npy(&mut bytes).unwrap();
+    std::fs::write(place.at("cut.npy"), &bytes[..bytes.len() - 3]).unwrap();
+    place.refuses("mlp2.onnx --calibration wide.npy", "passes::bad-calibration", &["[5]", "[4]"]);
+    place.refuses("mlp2.onnx --calibration nan.npy", "passes::bad-calibration", &["NaN", "row 3"]);
+    place.refuses("mlp2.onnx --calibration cut.npy", "data::not-npy", &["cut.npy"]);
+    place.refuses("mlp2.onnx --calibration x.npy --evaluate x.npy --labels x.npy", "data::labels", &["256", "64"]);
+}
+
+#[test]
+fn an_accumulator_that_no_parameters_carry_is_named_with_its_bits() {
+    let place = Place::new();
+    place.refuses(
+        "mlp2.onnx --n-bits 12 --rounding off --calibration x.npy",
+        "passes::no-parameters",
+        &["\"fc1\" Gemm", "bits", "--n-bits", "^^^^"],
+    );
+}
+
+#[test]
+fn circuits_from_strangers_are_checked() {
+    let place = Place::new();
+    place.expect(0, "mlp2.onnx --n-bits 3 --rounding 4 --calibration x.npy -o good.fhe");
+    let good = std::fs::read(place.at("good.fhe")).unwrap();
+    std::fs::write(place.at("cut.fhe"), &good[..good.len() / 2]).unwrap();
+    let mut altered = good.clone();
+    let last = altered.len() - 1;
+    altered[last] ^= 1;
+    std::fs::write(place.at("altered.fhe"), altered).unwrap();
+    place.refuses("inspect cut.fhe", "artifact::", &[]);
+    place.refuses("inspect altered.fhe", "artifact::altered", &[]);
+}
+
+#[test]
+fn options_that_make_no_sense_are_usage_errors() {
+    let place = Place::new();
+    for (arguments, part) in [
+        ("mlp2.onnx --n-bits 99", "outside [1, 16]"),
+        ("mlp2.onnx --p-error 7", "probability"),
+        ("mlp2.onnx --rounding many", "off"),
+        ("mlp2.onnx --p-error 2^-9 --global-p-error 0.1", "cannot be used with"),
+        ("mlp2.onnx --passes quantise", "quantize"),
+        ("", "required"),
+    ] {
+        let (_, stderr) = place.expect(2, arguments);
+        assert!(stderr.contains(part), "{arguments}: {stderr}");
+    }
+}
+
+#[test]
+fn help_shows_examples() {
+    let place = Place::new();
+    let (stdout, _) = place.expect(0, "--help");
+    assert!(stdout.contains("fhe-compile model.onnx --n-bits 6 --calibration calib.npy"), "{stdout}");
+    assert!(Path::new(env!("CARGO_BIN_EXE_fhe-compile")).exists());
+}
