@@ -14,6 +14,7 @@ pub mod diff;
 pub mod eliminate_dead_neurons;
 pub mod fold_constants;
 pub mod fuse_batchnorm;
+mod growth;
 mod layers;
 pub mod lower_circuit;
 pub mod lut_egraph;

@@ -8,7 +8,7 @@ use fhe_ir::params::{ParamSet, Variance};
 use fhe_ir::{Cipher, Graph, Id, Key, Op, Output, Phase, Rebuild, Value};
 
 use crate::params::{Constraint, tail};
-use crate::pass::{Pass, PassCx, PassError};
+use crate::pass::{Pass, PassCx, PassError, Place};
 use crate::regions::{Norm2, Regions};
 use crate::select_params::NOISE_MODEL;
 
@@ -40,6 +40,7 @@ impl Pass for LowerCircuit {
             });
         };
         let regions = Regions::of(&graph);
+        check_boxes(&graph, &regions, &params)?;
         let noise =
             Noise { params, pbs: NOISE_MODEL.variance_of_blind_rotation(&params), fresh: params.big_variance() };
         let big = |id: Id<Value>| Cipher {
@@ -87,6 +88,21 @@ impl Pass for LowerCircuit {
         }
         Ok(new.finish_with_outputs(Phase::Circuit, outputs))
     }
+}
+
+/// Parameters may have been chosen for another graph: whether every table's boxes have slots of their own.
+fn check_boxes(graph: &Graph, regions: &Regions<'_>, params: &ParamSet) -> Result<(), PassError> {
+    for reading in &regions.readings {
+        let constraint = regions.constraint(reading);
+        let (boxes, slots) = (constraint.boxes, params.polynomial_size());
+        if constraint.table && (boxes > slots || constraint.bound(params.log2_polynomial_size) <= 0.0) {
+            let place = Place::new(graph, reading.operand);
+            let reason = format!("the {slots} slots of !p0 are too coarse for its {boxes} boxes");
+            let advice = "choose parameters for this graph: run select-params before lower-circuit".into();
+            return Err(PassError::NoParameters { place, reason, advice });
+        }
+    }
+    Ok(())
 }
 
 struct Noise {

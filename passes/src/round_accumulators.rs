@@ -4,7 +4,7 @@
 //! one, with `--ranges worst-case`). An accumulator wider than `2^p` integers is read in `2^p` equal boxes: its low
 //! bits fall into the noise, which costs nothing. Outputs are read at the resolution of `model_outputs`.
 
-use fhe_ir::verify::MAX_BOXES;
+use fhe_ir::verify::{MAX_BOXES, MAX_WIDTH};
 use fhe_ir::{Domain, Graph, Id, Interval, Op, Phase, Read, Rebuild, Value};
 
 use crate::options::{Options, Ranges, Rounding};
@@ -57,11 +57,15 @@ impl Pass for RoundAccumulators {
 fn resolve(graph: &Graph, x: Id<Value>, read: Read, cx: &mut PassCx<'_>) -> Result<(Domain, Read), PassError> {
     let domain = domain(graph.value(x), cx.options);
     let boxes = read.boxes(domain.width);
+    let too_wide = |reason| PassError::AccumulatorTooWide { place: Place::new(graph, x), reason };
+    if domain.width > MAX_WIDTH {
+        return Err(too_wide(format!("it has {} integers to be read, the limit is {MAX_WIDTH}", domain.width)));
+    }
     if boxes > MAX_BOXES {
-        return Err(PassError::AccumulatorTooWide {
-            place: Place::new(graph, x),
-            reason: format!("a table for {} integers has {boxes} boxes, the limit is {MAX_BOXES}", domain.width),
-        });
+        return Err(too_wide(format!(
+            "a table for {} integers has {boxes} boxes, the limit is {MAX_BOXES}",
+            domain.width
+        )));
     }
     if boxes < domain.width {
         cx.count("rounded", 1);

@@ -8,6 +8,7 @@
 //! that the other side enters with an integer factor, which costs no table; otherwise the finer side gets one
 //! requantizing table.
 
+mod grid;
 mod weights;
 
 use std::collections::{BTreeSet, HashMap};
@@ -42,8 +43,15 @@ impl Pass for Quantize {
         let order = weighted_last(&graph);
         let matched = matched_adds(&graph, &order);
         let summed = summed(&graph);
-        let mut quantizer =
-            Quantizer { graph: &graph, new: Rebuild::new(&graph), matched, summed, weighted: vec![], cx };
+        let mut quantizer = Quantizer {
+            graph: &graph,
+            new: Rebuild::new(&graph),
+            matched,
+            summed,
+            weighted: vec![],
+            requantized: vec![],
+            cx,
+        };
         for id in order {
             let new = quantizer.value(id, graph.value(id))?;
             quantizer.new.place(id, new);
@@ -145,6 +153,8 @@ struct Quantizer<'g, 'cx, 'o> {
     summed: Vec<bool>,
     /// For each new value: whether a weighted op has been applied since the last table or input.
     weighted: Vec<bool>,
+    /// Values of the new graph and their requantizing tables.
+    requantized: Vec<(Id<Value>, Id<Value>)>,
     cx: &'cx mut PassCx<'o>,
 }
 
@@ -165,8 +175,9 @@ impl Quantizer<'_, '_, '_> {
             Op::Map { x, chain, .. } => {
                 let finest = if self.summed[id.index()] { SUMMED_SCALES } else { f64::INFINITY };
                 let (ranges, scale) = self.grid(old, self.cx.options.bits.op_inputs, finest);
-                let hull = ranges::hull(&ranges).expect("verified: axes are not empty");
-                let op = Op::Map { x: self.new.get(*x), shift: None, chain: chain.clone(), resolution: None };
+                let mut chain = chain.clone();
+                let hull = self.clip(&mut chain, &ranges, &scale, &old.name);
+                let op = Op::Map { x: self.new.get(*x), shift: None, chain, resolution: None };
                 let facts = Facts { scale: Some(scale), ..old.facts.clone() };
                 Ok(self.push(Value { op, elem: Elem::Int(hull), facts, ..old.clone() }, false))
             }
@@ -184,7 +195,9 @@ impl Quantizer<'_, '_, '_> {
                     .scales(x)
                     .iter()
                     .zip(&factors)
-                    .map(|(s, f)| if *f == 0.0 { *s } else { (f64::from(*s) * f.abs()) as f32 })
+                    .map(
+                        |(s, f)| if *f == 0.0 { *s } else { ((f64::from(*s) * f.abs()) as f32).max(f32::MIN_POSITIVE) },
+                    )
                     .collect();
                 // NaN was refused by calibration: every factor has a sign.
                 let signs = factors.iter().map(|f| if *f == 0.0 { 0 } else { f.signum() as i64 });
@@ -279,7 +292,8 @@ impl Quantizer<'_, '_, '_> {
         }
         let natural = weights::best_scales(&real, bits);
         let widths = seen_widths(old, outs);
-        // What the natural scale clips stays clipped; finer or coarser scales only change the length of the integers.
+        // What the natural scale would clip is clipped at that scale only: another one just changes the length of the
+        // integers.
         let clipped = weights::quantize(&real, &natural, &vec![1; outs], Some(weights::limit(bits)));
         let quantized = match self.matched.get(&id).copied() {
             Some(Match { other, sum }) => {
@@ -359,63 +373,6 @@ impl Quantizer<'_, '_, '_> {
         let facts = Facts { scale: Some(compact(scales)), range: None, ..value.facts };
         let name = format!("{}.scaled", value.name);
         self.push(Value { name, op: Op::MulClear { x, c }, elem: Elem::IntUnknown, facts, ..value }, weighted)
-    }
-
-    /// A table that only requantizes, at the width of activations over the calibrated range of `real`.
-    fn requantize(&mut self, x: Id<Value>, real: &Value) -> Id<Value> {
-        let (ranges, scale) = self.grid(real, self.cx.options.bits.op_inputs, f64::INFINITY);
-        let hull = ranges::hull(&ranges).expect("verified: axes are not empty");
-        self.requantizing_map(x, hull, scale)
-    }
-
-    fn requantize_to(&mut self, x: Id<Value>, scales: &[f32]) -> Id<Value> {
-        let value = self.new.new.value(x);
-        let seen = value.facts.seen.clone().unwrap_or_else(|| vec![(-1.0, 1.0)]);
-        let to = (0..value.channels()).map(|c| {
-            let (lo, hi) = seen[if seen.len() == 1 { 0 } else { c }];
-            let bound = |x: f32| func::quantize(f64::from(x) / f64::from(scales[c]), WIDEST);
-            Interval { lo: bound(lo), hi: bound(hi) }
-        });
-        let hull = to.reduce(Interval::hull).expect("verified: axes are not empty");
-        self.requantizing_map(x, hull, scales.to_vec())
-    }
-
-    /// One scale for all channels, so that they can mix.
-    fn requantize_uniform(&mut self, x: Id<Value>) -> Id<Value> {
-        let scales = self.scales(x);
-        let largest = scales.iter().copied().fold(0.0, f32::max);
-        self.requantize_to(x, &vec![largest; scales.len()])
-    }
-
-    fn requantizing_map(&mut self, x: Id<Value>, to: Interval, scales: Vec<f32>) -> Id<Value> {
-        let value = self.new.new.value(x).clone();
-        self.cx.count("requantizing tables", 1);
-        let facts = Facts { scale: Some(compact(scales)), range: None, ..value.facts };
-        let op = Op::Map { x, shift: None, chain: vec![], resolution: None };
-        self.push(Value { name: format!("{}.requant", value.name), op, elem: Elem::Int(to), facts, ..value }, false)
-    }
-
-    /// Integers and scale per channel that cover the calibrated range of a value in `2^bits` steps; no scale is more
-    /// than `finest` times finer than the coarsest.
-    fn grid(&self, value: &Value, bits: u32, finest: f64) -> (Vec<Interval>, Vec<f32>) {
-        let steps = ((1u64 << bits) - 1) as f64;
-        let seen = value.facts.seen.as_deref().unwrap_or(&[(-1.0, 1.0)]);
-        let ends = |c: usize| {
-            let (lo, hi) = seen[if seen.len() == 1 { 0 } else { c }];
-            let (lo, hi) = (f64::from(lo), f64::from(hi));
-            (lo, hi, if hi > lo { hi - lo } else { hi.abs().max(1e-6) })
-        };
-        let widest = (0..value.channels()).map(|c| ends(c).2).fold(0.0, f64::max);
-        let channel = |c: usize| {
-            let (lo, hi, width) = ends(c);
-            let scale = ((width.max(widest / finest) / steps) as f32).max(f32::MIN_POSITIVE);
-            let end = |x: f64| func::quantize(x / f64::from(scale), WIDEST);
-            let first = end(lo);
-            let last = if width < widest / finest { end(hi) } else { first + steps as i64 };
-            (Interval { lo: first, hi: last }, scale)
-        };
-        let (ranges, scales): (Vec<_>, Vec<_>) = (0..value.channels()).map(channel).unzip();
-        (ranges, compact(scales))
     }
 
     /// A linear op that needs no choice of its own.

@@ -9,21 +9,25 @@ pub(super) struct Quantized {
     pub scale: Vec<f64>,
 }
 
+/// Scale of a layer without weights.
+const FINE: f64 = 1e-6;
+
 /// Largest magnitude of a weight of `bits` bits: symmetric, at least 1.
 pub(super) fn limit(bits: u32) -> i64 {
     ((1i64 << (bits - 1)) - 1).max(1)
 }
 
-/// The scale of each output channel (axis 0) with the smallest mean square error at `bits` bits; 1 for a channel
-/// without weights.
+/// The scale of each output channel (axis 0) with the smallest mean square error at `bits` bits. A channel without
+/// weights gets the finest scale of the others: its bias is still rounded to it.
 pub(super) fn best_scales(real: &ArrayD<f64>, bits: u32) -> Vec<f64> {
     let limit = limit(bits);
     let to = Interval { lo: -limit, hi: limit };
-    real.axis_iter(Axis(0))
+    let mut scales: Vec<f64> = real
+        .axis_iter(Axis(0))
         .map(|channel| {
             let largest = channel.iter().fold(0.0f64, |m, w| m.max(w.abs()));
             if largest == 0.0 {
-                return 1.0;
+                return f64::INFINITY;
             }
             let error = |scale: f64| -> f64 {
                 channel.iter().map(|w| (w - scale * func::quantize(w / scale, to) as f64).powi(2)).sum()
@@ -32,7 +36,11 @@ pub(super) fn best_scales(real: &ArrayD<f64>, bits: u32) -> Vec<f64> {
             let candidates = (40..=100).map(|percent| largest / limit as f64 * f64::from(percent) / 100.0);
             candidates.map(|s| (s, error(s))).min_by(|a, b| a.1.total_cmp(&b.1)).map_or(1.0, |(s, _)| s)
         })
-        .collect()
+        .collect();
+    let finest = scales.iter().copied().fold(f64::INFINITY, f64::min);
+    let of_zeros = if finest.is_finite() { finest } else { FINE };
+    scales.iter_mut().filter(|s| s.is_infinite()).for_each(|s| *s = of_zeros);
+    scales
 }
 
 /// `round(w/scale)·factor` per output channel (axis 0); `scale` is the scale before the factor. Weights saturate at
@@ -84,12 +92,13 @@ pub(super) fn scales_in_sum(quantized: &Quantized, widths: &[f64], sums: &[f64])
 /// A scale near `wanted` that divides `other`, or a multiple of it: the scale to quantize at and the integer factor
 /// that brings the result to a scale that does.
 pub(super) fn commensurable(wanted: f64, other: f64) -> (f64, i64) {
+    // Far beyond any useful ratio; keeps the cast exact and the scale above zero.
+    const MOST: f64 = 1e6;
     let ratio = other / wanted;
     if ratio >= 1.0 {
-        return (other / ratio.round(), 1);
+        return (other / ratio.round().min(MOST), 1);
     }
-    // Far beyond any useful ratio; keeps the cast exact.
-    let factor = (1.0 / ratio).round().clamp(1.0, 1e6);
+    let factor = (1.0 / ratio).round().clamp(1.0, MOST);
     (other * factor, factor as i64)
 }
 
@@ -103,14 +112,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scales_clip_a_lonely_large_weight_and_leave_zero_channels_alone() {
+    fn scales_clip_a_lonely_large_weight_and_zero_channels_are_fine() {
         let mut real = ArrayD::from_elem(vec![2, 64], 0.0);
         for (i, w) in real.index_axis_mut(Axis(0), 0).iter_mut().enumerate() {
             *w = if i == 0 { 1.3 } else { (i % 7) as f64 / 7.0 };
         }
         let scales = best_scales(&real, 4);
         assert!(scales[0] < 1.3 / 7.0 && scales[0] > 0.8 / 7.0, "{scales:?}");
-        assert_eq!(scales[1], 1.0);
+        assert_eq!(scales[1], scales[0]);
+        assert_eq!(best_scales(&ArrayD::zeros(vec![1, 3]), 4), [FINE]);
         let q = quantize(&real, &scales, &[1, 1], Some(7));
         assert!(q.weights.iter().all(|w| (-7..=7).contains(w)));
     }

@@ -38,7 +38,7 @@ pub(crate) fn cases(pass: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Runs every case of a pass.
+/// Runs every case of a pass. A case with a line `# error: <part of the message>` is one that the pass refuses.
 pub(crate) fn run_cases(pass: &str) {
     for file in cases(pass) {
         run_case(pass, &file);
@@ -53,7 +53,14 @@ fn run_case(pass: &str, file: &Path) {
     let before = parse(&text, &Sidecar::new()).unwrap_or_else(|e| panic!("{at}: {e}"));
     round_trip(&before).unwrap_or_else(|e| panic!("{at}, before: {e}"));
 
-    let (after, report, remarks) = run(pass, &before, &choices, choices.budget).unwrap_or_else(|e| panic!("{at}: {e}"));
+    let result = run(pass, &before, &choices, choices.budget);
+    if let Some(expected) = text.lines().find_map(|l| l.strip_prefix("# error: ")) {
+        let Err(got) = result else { panic!("{at}: the pass accepts the graph") };
+        assert!(got.contains(expected), "{at}: {got}");
+        settings(pass, "refused".into()).bind(|| insta::assert_snapshot!(case.as_str(), got));
+        return;
+    }
+    let (after, report, remarks) = result.unwrap_or_else(|e| panic!("{at}: {e}"));
     round_trip(&after).unwrap_or_else(|e| panic!("{at}, after: {e}"));
     let again = run(pass, &before, &choices, choices.budget).map(|(graph, _, _)| graph);
     assert_eq!(again.as_ref(), Ok(&after), "{at}: a second run differs");
@@ -68,12 +75,17 @@ fn run_case(pass: &str, file: &Path) {
         meaning::check(&before, &part, &choices, bound).unwrap_or_else(|e| panic!("{at}, {budget} rewrites: {e}"));
     }
 
+    settings(pass, description(&report, &remarks))
+        .bind(|| insta::assert_snapshot!(case.as_str(), diff::full_context(&to_text(&before), &to_text(&after))));
+}
+
+fn settings(pass: &str, description: String) -> insta::Settings {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(format!("../cases/{pass}"));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    settings.set_description(description(&report, &remarks));
-    settings.bind(|| insta::assert_snapshot!(case.as_str(), diff::full_context(&to_text(&before), &to_text(&after))));
+    settings.set_description(description);
+    settings
 }
 
 /// Runs one pass through the manager, which verifies before and after.

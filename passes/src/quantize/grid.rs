@@ -1,0 +1,110 @@
+//! Which integers a value gets for the range it was seen in, and the tables that only bring a value to others.
+
+use std::sync::Arc;
+
+use fhe_ir::{Data, Elem, Facts, Func, Id, Interval, Op, Value, func, ranges};
+use ndarray::Array1;
+
+use super::{Quantizer, WIDEST, compact};
+
+/// Smallest scale of a channel that never moved, so that weights on a zero become zeros.
+const STILL: f64 = 1e-6;
+
+impl Quantizer<'_, '_, '_> {
+    /// A table that only requantizes, at the width of activations over the calibrated range of `real`.
+    pub(super) fn requantize(&mut self, x: Id<Value>, real: &Value) -> Id<Value> {
+        let (ranges, scale) = self.grid(real, self.cx.options.bits.op_inputs, f64::INFINITY);
+        self.requantizing_map(x, &ranges, scale)
+    }
+
+    pub(super) fn requantize_to(&mut self, x: Id<Value>, scales: &[f32]) -> Id<Value> {
+        let value = self.new.new.value(x);
+        let seen = value.facts.seen.clone().unwrap_or_else(|| vec![(-1.0, 1.0)]);
+        let to = (0..value.channels()).map(|c| {
+            let (lo, hi) = seen[if seen.len() == 1 { 0 } else { c }];
+            let bound = |x: f32| func::quantize(f64::from(x) / f64::from(scales[c]), WIDEST);
+            Interval { lo: bound(lo), hi: bound(hi) }
+        });
+        let to: Vec<_> = to.collect();
+        self.requantizing_map(x, &to, scales.to_vec())
+    }
+
+    /// One scale for all channels, so that they can mix.
+    pub(super) fn requantize_uniform(&mut self, x: Id<Value>) -> Id<Value> {
+        let scales = self.scales(x);
+        let largest = scales.iter().copied().fold(0.0, f32::max);
+        self.requantize_to(x, &vec![largest; scales.len()])
+    }
+
+    /// The table from `x` to those integers and scales; readers that want the same one share it.
+    fn requantizing_map(&mut self, x: Id<Value>, to: &[Interval], scales: Vec<f32>) -> Id<Value> {
+        let scales = compact(scales);
+        let elem = Elem::Int(ranges::hull(to).expect("verified: axes are not empty"));
+        let known = self.requantized.iter().filter(|(from, _)| *from == x).map(|(_, id)| *id);
+        // Equal scales are equal grids: both follow from the range seen.
+        let same = |id: &Id<Value>| {
+            let value = self.new.new.value(*id);
+            value.facts.scale.as_ref() == Some(&scales) && value.elem == elem
+        };
+        if let Some(id) = known.into_iter().find(same) {
+            return id;
+        }
+        self.cx.count("requantizing tables", 1);
+        let value = self.new.new.value(x).clone();
+        let name = format!("{}.requant", value.name);
+        let mut chain = vec![];
+        self.clip(&mut chain, to, &scales, &name);
+        let facts = Facts { scale: Some(scales), range: None, ..value.facts };
+        let op = Op::Map { x, shift: None, chain, resolution: None };
+        let id = self.push(Value { name, op, elem, facts, ..value }, false);
+        self.requantized.push((x, id));
+        id
+    }
+
+    /// The hull of the channels' integers. A map saturates at the ends of its type, which is one for all channels: where
+    /// a channel's own end lies inside, the chain saturates there.
+    pub(super) fn clip(&mut self, chain: &mut Vec<Func>, to: &[Interval], scales: &[f32], name: &str) -> Interval {
+        let hull = ranges::hull(to).expect("verified: axes are not empty");
+        let lo = (to.iter().map(|i| i.lo).collect::<Vec<_>>(), hull.lo, Func::Clip(0.0, f32::INFINITY), "lo");
+        let hi = (to.iter().map(|i| i.hi).collect::<Vec<_>>(), hull.hi, Func::Clip(f32::NEG_INFINITY, 0.0), "hi");
+        for (ends, end, half, side) in [lo, hi] {
+            if ends.iter().any(|e| *e != end) {
+                let scale = |c: usize| f64::from(scales[if scales.len() == 1 { 0 } else { c }]);
+                let reals: Vec<f32> = ends.iter().enumerate().map(|(c, e)| (*e as f64 * scale(c)) as f32).collect();
+                let negated = reals.iter().map(|e| 0.0 - e).collect();
+                // max(x, e) == relu(x - e) + e, and the same for the least
+                let minus = self.new.new.push_const(&format!("{name}.{side}.neg"), list(negated));
+                let plus = self.new.new.push_const(&format!("{name}.{side}"), list(reals));
+                chain.extend([Func::Add(minus), half, Func::Add(plus)]);
+            }
+        }
+        hull
+    }
+
+    /// Integers and scale per channel that cover the calibrated range of a value in `2^bits` steps; no scale is more
+    /// than `finest` times finer than the coarsest. A channel that never moved is one integer, at most 1 in magnitude,
+    /// which readers then weigh like a bias.
+    pub(super) fn grid(&self, value: &Value, bits: u32, finest: f64) -> (Vec<Interval>, Vec<f32>) {
+        let steps = ((1u64 << bits) - 1) as f64;
+        let seen = value.facts.seen.as_deref().unwrap_or(&[(-1.0, 1.0)]);
+        let ends = |c: usize| {
+            let (lo, hi) = seen[if seen.len() == 1 { 0 } else { c }];
+            (f64::from(lo), f64::from(hi))
+        };
+        let coarsest = (0..value.channels()).map(|c| (ends(c).1 - ends(c).0) / steps).fold(0.0, f64::max);
+        let channel = |c: usize| {
+            let (lo, hi) = ends(c);
+            let step = if lo < hi { (hi - lo) / steps } else { hi.abs().max(STILL) };
+            let scale = (step.max(coarsest / finest) as f32).max(f32::MIN_POSITIVE);
+            let end = |x: f64| func::quantize(x / f64::from(scale), WIDEST);
+            let fills = lo < hi && step >= coarsest / finest;
+            (Interval { lo: end(lo), hi: if fills { end(lo) + steps as i64 } else { end(hi) } }, scale)
+        };
+        let (ranges, scales): (Vec<_>, Vec<_>) = (0..value.channels()).map(channel).unzip();
+        (ranges, compact(scales))
+    }
+}
+
+fn list(entries: Vec<f32>) -> Data {
+    Data::F32(Arc::new(Array1::from(entries).into_dyn()))
+}
