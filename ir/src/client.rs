@@ -167,3 +167,38 @@ fn first_greatest<'a>(xs: impl Iterator<Item = &'a f32>) -> usize {
     }
     best.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::{Sidecar, parse};
+
+    fn graph() -> Graph {
+        let text = "eir 1 float\ngraph g\n%a: f32[1,1,2,3] = input\n%b: f32[1,1,2,3] = input\n\
+                    %y: f32[1,1,2,3] = add %a, %b\noutput %y \"y\"\n";
+        parse(text, &Sidecar::new()).expect("a graph")
+    }
+
+    #[test]
+    fn missing_unit_axes_and_flattened_rows_are_put_right() {
+        for shape in [&[4, 1, 2, 3][..], &[4, 2, 3], &[4, 6], &[4, 2, 1, 3]] {
+            let x = check_rows(&graph(), 0, &ArrayD::zeros(shape)).expect("as many elements");
+            assert_eq!(x.shape(), [4, 1, 2, 3]);
+        }
+        for shape in [&[4, 3, 2][..], &[4, 5], &[6], &[4, 2, 3, 2]] {
+            let error = check_rows(&graph(), 0, &ArrayD::zeros(shape)).expect_err("another row");
+            assert!(matches!(error, ClientError::WrongShape { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn inputs_come_with_equally_many_finite_rows() {
+        let rows = |n: usize| ArrayD::<f32>::zeros(vec![n, 6]);
+        let message = |inputs: &[ArrayD<f32>]| check_inputs(&graph(), inputs).expect_err("refused").to_string();
+        assert_eq!(message(&[rows(2), rows(3)]), "input \"b\" has 3 rows, the first input has 2");
+        assert_eq!(message(&[rows(2)]), "the network has 2 inputs, 1 arrays were given");
+        assert_eq!(message(&[rows(2), rows(2), rows(2)]), "the network has 2 inputs, 3 arrays were given");
+        assert_eq!(message(&[rows(2), rows(2) / 0.0]), "input \"b\" has a NaN in row 0");
+        assert_eq!(check_inputs(&graph(), &[rows(2), rows(2)]).map(|x| x.len()), Ok(2));
+    }
+}

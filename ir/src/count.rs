@@ -48,3 +48,20 @@ fn nonzero_per_channel(graph: &Graph, w: Id<Const>) -> Vec<u64> {
         Data::F32(w) => w.outer_iter().map(|c| c.iter().filter(|w| **w != 0.0).count() as u64).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::{Sidecar, parse};
+
+    #[test]
+    fn zero_weights_cost_nothing() {
+        let text = "eir 1 ranged\ngraph g\n%x: [0, 1][1,2,3,3] = input ; scale=1\n\
+                    %y: [0, 9][1,3,2,2] = conv %x, @w\noutput %y \"y\"\n\
+                    const @w: i[3,2,2,2] = 1*8 0*8 0 2 0*5 -1\n";
+        let graph = parse(text, &Sidecar::new()).expect("a graph");
+        // Eight terms, none, and two, at four places.
+        assert_eq!(clear_products(&graph, &graph.values[1]), 4 * 10);
+        assert_eq!(encrypted_additions(&graph, &graph.values[1]), 4 * (7 + 1));
+    }
+}
