@@ -4,7 +4,7 @@ use fhe_ir::artifact::Artifact;
 use fhe_ir::stats::Statistics;
 use fhe_ir::{Graph, client, eval};
 use fhe_passes::manager::{Event, Flow, PassReport, PipelineError, run_pipeline};
-use fhe_passes::params::CostModel;
+use fhe_passes::select_params::COST_MODEL;
 use fhe_passes::{Options, PassCx, Remark, pipeline};
 use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
@@ -120,7 +120,7 @@ pub fn compile_with(
 
 /// Predicted nanoseconds for one row on one thread, in the built-in cost model.
 pub fn predicted_ns(graph: &Graph) -> f64 {
-    let (cost, stats) = (CostModel::default(), Statistics::of(graph));
+    let (cost, stats) = (COST_MODEL, Statistics::of(graph));
     graph.params.first().map_or(0.0, |p| {
         stats.total.bootstraps as f64 * cost.pbs_ns(p)
             + stats.total.keyswitches as f64 * cost.ks_ns(p)

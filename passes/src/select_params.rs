@@ -5,7 +5,7 @@
 
 use fhe_ir::{Graph, Op, Phase};
 
-use crate::params::{CostModel, Infeasible, NoiseModel, Requirements, SearchSpace, search};
+use crate::params::{CostModel, Infeasible, MachineCost, NoiseModel, Requirements, SearchSpace, search};
 use crate::pass::{Pass, PassCx, PassError, Place};
 use crate::regions::Regions;
 
@@ -14,6 +14,9 @@ pub struct SelectParams;
 
 /// The noise model that circuits are built with.
 pub const NOISE_MODEL: NoiseModel = NoiseModel::TfheRsCentred;
+
+/// The cost model that circuits are built with.
+pub const COST_MODEL: CostModel = CostModel::Machine(MachineCost::BACKEND);
 
 impl Pass for SelectParams {
     fn name(&self) -> &'static str {
@@ -31,7 +34,7 @@ impl Pass for SelectParams {
     fn run(&self, mut graph: Graph, cx: &mut PassCx<'_>) -> Result<Graph, PassError> {
         let regions = Regions::of(&graph);
         let requirements = requirements(&graph, &regions, cx);
-        let found = search(&requirements, &NOISE_MODEL, &CostModel::default())
+        let found = search(&requirements, &NOISE_MODEL, &COST_MODEL)
             .map_err(|infeasible| explain(&graph, &regions, &infeasible))?;
         cx.remark(format!("{} costs {:.3} s single-threaded per inference", found.params, found.cost_ns * 1e-9));
         cx.count("readings", requirements.constraints.len() as u64);

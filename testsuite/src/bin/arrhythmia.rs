@@ -9,6 +9,7 @@ use fhe_backend::{Circuit, Randomness, commands, decrypt, encrypt, evaluate, fil
 use fhe_compiler::compile::{Job, Outcome, compile};
 use fhe_compiler::failure::Failure;
 use fhe_compiler::{data, onnx, report};
+use fhe_ir::eval::integer;
 use fhe_passes::params::ErrorTarget;
 use fhe_passes::{Flow, Options};
 use miette::{IntoDiagnostic, Result};
@@ -39,8 +40,8 @@ fn main() -> Result<()> {
     make_keys(&circuit, &circuit_file, &secret, &evaluation)?;
     let (rows, answers) = (at("rows.ct"), at("answers.ct"));
     client_encrypts(&circuit, &circuit_file, &secret, &rows)?;
-    server_evaluates(&circuit, &circuit_file, &evaluation, &rows, &answers)?;
-    client_decrypts(&circuit, &circuit_file, &secret, &answers)
+    let seconds = server_evaluates(&circuit, &circuit_file, &evaluation, &rows, &answers)?;
+    client_decrypts(&circuit, &circuit_file, &secret, &answers, seconds)
 }
 
 /// Shows a command as it would be typed.
@@ -118,13 +119,14 @@ fn client_encrypts(circuit: &Circuit, circuit_file: &Path, secret: &Path, rows: 
     Ok(())
 }
 
+/// Evaluates the encrypted rows; gives the seconds per row.
 fn server_evaluates(
     circuit: &Circuit,
     circuit_file: &Path,
     evaluation: &Path,
     rows: &Path,
     answers: &Path,
-) -> Result<()> {
+) -> Result<f64> {
     show(
         "server: compute, without the secret key",
         &format!(
@@ -141,11 +143,12 @@ fn server_evaluates(
     let outputs = evaluate(circuit, &keys, &inputs, &silent)?;
     let seconds = start.elapsed().as_secs_f64() / inputs.rows() as f64;
     files::write_outputs(answers, &outputs)?;
-    println!("{seconds:.2} s per row, {} lookups per row", circuit.lookups());
-    Ok(())
+    println!("{} rows in {:.1} s", inputs.rows(), seconds * inputs.rows() as f64);
+    Ok(seconds)
 }
 
-fn client_decrypts(circuit: &Circuit, circuit_file: &Path, secret: &Path, answers: &Path) -> Result<()> {
+/// Decrypts and compares with the integer circuit; `seconds` is what the server took for a row.
+fn client_decrypts(circuit: &Circuit, circuit_file: &Path, secret: &Path, answers: &Path, seconds: f64) -> Result<()> {
     show(
         "client: decrypt",
         &format!(
@@ -159,11 +162,20 @@ fn client_decrypts(circuit: &Circuit, circuit_file: &Path, secret: &Path, answer
     let integers = decrypt(circuit, &keys, &files::read_outputs(answers, circuit)?)?;
     let outputs = commands::model_outputs(circuit, &integers);
     let classes = commands::classes(circuit, &integers);
+    let rows = commands::read_inputs(circuit, &[TEST_X.into()], Some(ROWS))?;
+    let clear = integer(circuit.graph(), &commands::quantize(circuit, &rows)?);
+    let clear = commands::classes(circuit, &clear.outputs);
     let labels = read_labels(Path::new(TEST_Y), Some(ROWS))?;
     let names = ["normal", "abnormal"];
-    for (row, (class, label)) in classes.iter().zip(&labels).enumerate() {
+    for (row, class) in classes.iter().enumerate() {
         let probability = outputs[0].iter().nth(row).copied().unwrap_or(f32::NAN);
-        println!("row {row}  {:<8}  {probability:.3}  (labelled {})", names[*class], names[*label]);
+        println!(
+            "heartbeat {row}  {:<8}  clear {:<8}  label {:<8}  probability {probability:.3}",
+            names[*class], names[clear[row]], names[labels[row]]
+        );
     }
+    let agreeing = classes.iter().zip(&clear).filter(|(a, b)| a == b).count();
+    println!("\n{agreeing} of {} encrypted answers are the clear ones", classes.len());
+    println!("{seconds:.2} s per row, {} lookups per row, {}", circuit.lookups(), commands::sizes_line(circuit));
     Ok(())
 }
