@@ -115,7 +115,7 @@ pub enum PassError {
         pass: &'static str,
     },
     /// Calibration rows do not fit the input.
-    #[error("the calibration data does not fit: {source}")]
+    #[error("the calibration data does not fit")]
     #[diagnostic(
         code("passes::bad-calibration"),
         help("give rows of the shape the model takes, without NaN or infinities")
@@ -144,7 +144,7 @@ pub enum PassError {
     },
     /// An accumulator beyond the exact range.
     #[error("the accumulator of {place} is too wide: {reason}")]
-    #[diagnostic(code("passes::accumulator-too-wide"), help("use fewer bits (--n-bits) or prune the layer"))]
+    #[diagnostic(code("passes::accumulator-too-wide"), help("use fewer bits (--n-bits), read it in boxes (--rounding 6), or prune the layer"))]
     AccumulatorTooWide {
         /// The value.
         place: Place,

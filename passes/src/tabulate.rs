@@ -41,7 +41,9 @@ impl Pass for Tabulate {
         }
         let mut new = Rebuild::new(&graph);
         for (id, old) in graph.iter() {
-            let mut value = Value { op: new.remap(&old.op), ..old.clone() };
+            // Calibrated ranges have done their work: domains stand in the tables from here on.
+            let facts = Facts { seen: None, ..old.facts.clone() };
+            let mut value = Value { op: new.remap(&old.op), facts, ..old.clone() };
             if let (Op::Map { x: operand, .. }, Op::Map { x, resolution, .. }) = (&old.op, &value.op) {
                 let (domain, read) = resolution.clone().ok_or_else(unresolved)?;
                 let mut entries = map_table(&graph, old, graph.value(*operand), &domain, read);
