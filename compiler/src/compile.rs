@@ -136,8 +136,7 @@ pub fn measure(
     labels: Option<&[usize]>,
     seed: u64,
 ) -> Result<Accuracy, client::ClientError> {
-    let checked: Vec<_> =
-        rows.iter().enumerate().map(|(i, x)| client::check_rows(model, i, x)).collect::<Result<_, _>>()?;
+    let checked = client::check_inputs(model, rows)?;
     let ints: Vec<_> =
         rows.iter().enumerate().map(|(i, x)| client::quantize_rows(circuit, i, x)).collect::<Result<_, _>>()?;
     let float = client::classes(&eval::float(model, &checked)[0]);
