@@ -7,6 +7,9 @@ use fhe_ir::{Cipher, Graph, Op, ParamSet, Phase, Value};
 
 use crate::error::Error;
 
+/// Expanded evaluation keys are not larger than this: a circuit from elsewhere may ask for any size.
+const MAX_KEY_BYTES: u64 = 1 << 37;
+
 /// Digest of a circuit artifact.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 32]);
@@ -118,6 +121,10 @@ fn check(graph: &Graph) -> Result<(), Error> {
     };
     if [params.pbs, params.ks].iter().any(|d| d.base_log * d.level >= 64) {
         return Err(whole(format!("a decomposition of !p0 ({params}) keeps all 64 bits")));
+    }
+    let key_bytes = params.bootstrap_key_bytes() + params.keyswitch_key_bytes();
+    if key_bytes > MAX_KEY_BYTES {
+        return Err(whole(format!("the keys of !p0 ({params}) have {key_bytes} bytes, the limit is {MAX_KEY_BYTES}")));
     }
     Ok(())
 }

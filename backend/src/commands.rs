@@ -1,10 +1,12 @@
 //! What the commands of `fhe-run` do, as functions: other programs call them too.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use fhe_ir::artifact::Artifact;
+use fhe_ir::artifact::{Artifact, MAX_BYTES};
 use fhe_ir::{Key, Op, client, eval};
 use ndarray::{ArrayD, IxDyn};
 
@@ -20,7 +22,10 @@ use crate::progress::{Progress, Step};
 
 /// Reads a circuit file and checks that it can be executed.
 pub fn load_circuit(path: &Path) -> Result<Circuit, Error> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let mut bytes = vec![];
+    let file = File::open(path).map_err(Error::io(path))?;
+    // One byte more than is allowed shows that a file is too large.
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
     let artifact =
         Artifact::from_bytes(&bytes).map_err(|e| Error::BadCircuitFile { path: path.into(), why: e.to_string() })?;
     let digest = artifact.digest();

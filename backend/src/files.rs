@@ -188,8 +188,19 @@ fn checksum(header: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// Writes beside the path and renames, so that a file is there whole or not at all.
+/// Whether a file is there and holds a secret key.
+fn holds_secret(path: &Path) -> bool {
+    let mut front = [0; 16];
+    let read = path.is_file() && File::open(path).and_then(|mut file| file.read_exact(&mut front)).is_ok();
+    read && front[..8] == MAGIC && front[12..] == Kind::SecretKey.tag().to_le_bytes()
+}
+
+/// Writes beside the path and renames, so that a file is there whole or not at all. Nothing but another secret key
+/// replaces a secret key.
 fn write(path: &Path, kind: Kind, binding: &Binding, parts: &[&[u8]]) -> Result<(), Error> {
+    if kind != Kind::SecretKey && holds_secret(path) {
+        return Err(Error::SecretExists { path: path.into() });
+    }
     let mut header = Vec::with_capacity(HEADER);
     header.extend(MAGIC);
     header.extend(VERSION.to_le_bytes());

@@ -1,9 +1,11 @@
 //! `fhe-compile inspect`: what is in a compiled circuit.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use clap::ValueEnum;
-use fhe_ir::artifact::{Artifact, hex};
+use fhe_ir::artifact::{Artifact, MAX_BYTES, hex};
 use fhe_ir::{Graph, Op, text};
 use petgraph::dot::{Config, Dot};
 use petgraph::graph::DiGraph;
@@ -25,7 +27,10 @@ pub enum Format {
 
 /// Prints a circuit file on stdout.
 pub fn run(path: &Path, format: Format) -> Result<(), Failure> {
-    let bytes = std::fs::read(path).map_err(|e| Failure::unreadable(path, e))?;
+    let mut bytes = vec![];
+    let file = File::open(path).map_err(|e| Failure::unreadable(path, e))?;
+    // One byte more than is allowed shows that a file is too large.
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|e| Failure::unreadable(path, e))?;
     let artifact = Artifact::from_bytes(&bytes)?;
     match format {
         Format::Text => print!("{}", overview(&artifact)),

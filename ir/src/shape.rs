@@ -2,6 +2,7 @@
 
 use crate::graph::Graph;
 use crate::op::Op;
+use crate::verify::MAX_ELEMENTS;
 
 /// The shape of the result of `op`, whose operands and constants are in `graph`.
 ///
@@ -35,7 +36,7 @@ pub fn infer(graph: &Graph, op: &Op, stated: &[usize]) -> Result<Vec<usize>, Str
                     && kw > 0 =>
             {
                 let axis = |i: usize, extent: usize, kernel: usize| {
-                    let reach = geometry.dilations[i].checked_mul(kernel - 1).map(|r| r + 1);
+                    let reach = geometry.dilations[i].checked_mul(kernel - 1).and_then(|r| r.checked_add(1));
                     window(extent, reach, geometry.pads[i], geometry.pads[i + 2], geometry.strides[i])
                 };
                 if geometry.dilations.contains(&0) {
@@ -50,10 +51,11 @@ pub fn infer(graph: &Graph, op: &Op, stated: &[usize]) -> Result<Vec<usize>, Str
         },
         Op::SumPool { x, geometry } | Op::AvgPool { x, geometry } => match *shape(*x) {
             [1, c, h, w] => {
+                let area = geometry.kernel[0].checked_mul(geometry.kernel[1]);
+                if area.is_none_or(|n| n == 0 || n > MAX_ELEMENTS) {
+                    return Err("the window is empty or has more than 2^28 elements".into());
+                }
                 let axis = |i: usize, extent: usize| {
-                    if geometry.kernel[i] == 0 {
-                        return Err("the window is empty".into());
-                    }
                     window(
                         extent,
                         Some(geometry.kernel[i]),

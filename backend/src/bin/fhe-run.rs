@@ -185,8 +185,9 @@ fn run(command: Command) -> Result<(), Failure> {
             let circuit = commands::load_circuit(&model)?;
             files::admit_secret(&secret, force)?;
             let (secret_keys, evaluation_keys) = generate(&circuit, &mut Randomness::from_system(), &progress);
-            files::write_secret(&secret, &secret_keys, force)?;
+            // The secret key last: when a file cannot be written, a key that --force replaces is still there.
             files::write_evaluation(&evaluation, &evaluation_keys)?;
+            files::write_secret(&secret, &secret_keys, force)?;
             eprintln!("key {}: {}", secret_keys.binding().key, commands::sizes_line(&circuit));
             Ok(())
         }
