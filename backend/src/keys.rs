@@ -16,9 +16,13 @@ use crate::rotate::Rotator;
 pub struct Randomness(Box<dyn Seeder>);
 
 impl Randomness {
-    /// The hardware's or the operating system's generator.
+    /// The operating system's generator, combined with the processor's where there is one.
     pub fn from_system() -> Self {
-        Self(new_seeder())
+        #[cfg(unix)]
+        let seeder = Box::new(Combined(new_seeder(), UnixSeeder::new(0)));
+        #[cfg(not(unix))]
+        let seeder = new_seeder();
+        Self(seeder)
     }
 
     /// The same numbers for the same seed, for tests: whoever knows the seed knows the keys.
@@ -28,6 +32,21 @@ impl Randomness {
 
     pub(crate) fn seeder(&mut self) -> &mut dyn Seeder {
         self.0.as_mut()
+    }
+}
+
+/// Seeds of two generators, combined: one of them has to be sound. Alone, the crate would take the processor's.
+#[cfg(unix)]
+struct Combined(Box<dyn Seeder>, UnixSeeder);
+
+#[cfg(unix)]
+impl Seeder for Combined {
+    fn seed(&mut self) -> Seed {
+        Seed(self.0.seed().0 ^ self.1.seed().0)
+    }
+
+    fn is_available() -> bool {
+        true
     }
 }
 
