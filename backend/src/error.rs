@@ -67,6 +67,15 @@ pub enum Error {
     )]
     OtherKey { what: String, got: KeyId, wanted: KeyId },
 
+    #[error("one row of this circuit needs {needed} bytes of ciphertexts and tables, the limit is {limit}")]
+    #[diagnostic(
+        code("backend::too-much-memory"),
+        help(
+            "compile with fewer bits or a larger --p-error for smaller ciphertexts; layers are not streamed in tiles yet"
+        )
+    )]
+    TooMuchMemory { needed: u64, limit: u64 },
+
     #[error("{path} exists already")]
     #[diagnostic(
         code("backend::secret-exists"),

@@ -22,6 +22,9 @@ pub type Observer<'a> = &'a mut dyn FnMut(Id<Value>, &Tensor);
 /// Rows are evaluated in batches whose ciphertexts fit this many bytes; one row alone may need more.
 const BATCH_BYTES: u64 = 4 << 30;
 
+/// A row that needs more than this is refused before any work, whoever made the circuit.
+const MAX_ROW_BYTES: u64 = 256 << 30;
+
 /// Evaluates the circuit on all rows. The same ciphertexts give the same result, bit for bit.
 pub fn evaluate(
     circuit: &Circuit,
@@ -52,6 +55,10 @@ fn run(
     progress: Progress<'_>,
     observer: Observer<'_>,
 ) -> Result<EncryptedOutputs, Error> {
+    let needed = peak_bytes(circuit).saturating_add(largest_lookup_bytes(circuit));
+    if needed > MAX_ROW_BYTES {
+        return Err(Error::TooMuchMemory { needed, limit: MAX_ROW_BYTES });
+    }
     circuit.admit("the evaluation key", &keys.binding)?;
     keys.binding.admit("the ciphertext", &inputs.binding)?;
     let total = (circuit.lookups() * inputs.rows) as u64;
@@ -143,6 +150,13 @@ fn last_uses(circuit: &Circuit) -> Vec<Option<usize>> {
     }
     graph.outputs.iter().for_each(|o| last[o.value.index()] = Some(usize::MAX));
     last
+}
+
+/// Bytes of the polynomials of the largest table: one per row of the table.
+fn largest_lookup_bytes(circuit: &Circuit) -> u64 {
+    let polynomial = 8 * u64::from(circuit.params().polynomial_size());
+    let rows = circuit.graph().values.iter().filter_map(|v| v.op.table());
+    rows.map(|t| circuit.graph().table(t).entries.nrows() as u64 * polynomial).max().unwrap_or(0)
 }
 
 /// Bytes of ciphertexts of one row that are alive together, at most.

@@ -229,7 +229,7 @@ pub fn generate(
 
     let binding = Binding { circuit: circuit.digest(), key: KeyId(seeder.seed().0.to_le_bytes()) };
     let mut generator = SecretRandomGenerator::<DefaultRandomGenerator>::new(seeder.seed());
-    // The crate fills the vectors in place: no copy of a key stays behind unwiped.
+    // The crate fills the vectors in place; its generator's state and its own temporaries are not wiped.
     let big: GlweSecretKeyOwned<u64> = allocate_and_generate_new_binary_glwe_secret_key(
         sizes.glwe.to_glwe_dimension(),
         sizes.polynomial,

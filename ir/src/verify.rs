@@ -30,6 +30,9 @@ pub const MAX_ELEMENTS: usize = 1 << 28;
 /// Largest number of integers of a domain, and of the half torus.
 pub const MAX_WIDTH: u64 = 1 << 40;
 
+/// Largest number of elements that the windows of one convolution see in all, for one row.
+pub const MAX_UNROLLED: usize = 1 << 30;
+
 /// Largest number of boxes of a table.
 pub const MAX_BOXES: u64 = 1 << 20;
 
@@ -152,10 +155,17 @@ fn shapes(graph: &Graph, value: &Value) -> Result<(), String> {
         return Err(format!("the shape is {:?}, the op gives {inferred:?}", value.shape));
     }
     let elements = inferred.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-    match elements {
-        Some(n) if n > 0 && n <= MAX_ELEMENTS => Ok(()),
-        _ => Err(format!("{inferred:?} has no elements or more than 2^28")),
+    if elements.is_none_or(|n| n == 0 || n > MAX_ELEMENTS) {
+        return Err(format!("{inferred:?} has no elements or more than 2^28"));
     }
+    if let Op::Conv { w, .. } = &value.op {
+        let (w, places) = (graph.constant(*w).data.shape(), inferred[2..].iter().product::<usize>());
+        let unrolled = w[1..].iter().try_fold(places, |n, &d| n.checked_mul(d));
+        if unrolled.is_none_or(|n| n > MAX_UNROLLED) {
+            return Err("the windows of the convolution have more than 2^30 elements in all".into());
+        }
+    }
+    Ok(())
 }
 
 fn phase(graph: &Graph, value: &Value) -> Result<(), String> {

@@ -3,12 +3,6 @@
 
 pub mod calibrate;
 pub mod canonicalize;
-pub mod quantize;
-pub mod range_analysis;
-pub mod regions;
-pub mod round_accumulators;
-pub mod select_params;
-pub mod tabulate;
 pub mod dedup_tables;
 pub mod diff;
 pub mod eliminate_dead_neurons;
@@ -24,6 +18,12 @@ pub mod params;
 pub mod pass;
 mod peephole;
 pub mod pipeline;
+pub mod quantize;
+pub mod range_analysis;
+pub mod regions;
+pub mod round_accumulators;
+pub mod select_params;
+pub mod tabulate;
 
 pub use manager::{Event, Flow, PassReport, PipelineError, run_pipeline};
 pub use options::{Bits, CalibrationMethod, Options, Ranges, Rounding};

@@ -144,7 +144,10 @@ pub enum PassError {
     },
     /// An accumulator beyond the exact range.
     #[error("the accumulator of {place} is too wide: {reason}")]
-    #[diagnostic(code("passes::accumulator-too-wide"), help("use fewer bits (--n-bits), read it in boxes (--rounding 6), or prune the layer"))]
+    #[diagnostic(
+        code("passes::accumulator-too-wide"),
+        help("use fewer bits (--n-bits), read it in boxes (--rounding 6), or prune the layer")
+    )]
     AccumulatorTooWide {
         /// The value.
         place: Place,

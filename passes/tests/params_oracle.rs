@@ -181,7 +181,13 @@ fn tfhe_noise_matches_the_crate() {
             }
             "keyswitch" => {
                 let big = f64::from(int(&row, "k") << log2_n);
-                model.variance_of_keyswitch_coefficient(decomposition(), key(n)).0 * big
+                let Decomposition { base_log, level } = decomposition();
+                let of = |key| model.variance_of_keyswitch_coefficient(decomposition(), key).0 * big;
+                // Per unit of the key's variance; the crate's formula takes digits for independent.
+                let independent = big * f64::from(level) * (f64::from(2 * base_log).exp2() + 2.0) / 12.0;
+                let digits = (of(key(n)) - of(Variance::ZERO)) / key(n).0;
+                assert!(digits < independent * 1.001 && digits > independent * 0.65, "{row:?}");
+                of(Variance::ZERO) + independent * key(n).0
             }
             "centred_modulus_switch" => {
                 let body = 1.0 / 12.0 / f64::from(2u32 << log2_n).powi(2);

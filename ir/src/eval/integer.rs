@@ -206,10 +206,15 @@ pub(super) fn decode_outputs(
                 let (width, boxes) = (domain.width, read.boxes(domain.width));
                 let reader = Reader { width, boxes, span: width };
                 let count = &mut saturated[output.value.index()];
+                // A decrypted phase is known up to whole turns: the one nearest to the middle of the domain is taken.
+                let turn = graph.value(output.value).cipher.as_ref().map(|c| 2.0 * c.span as f64);
                 kernels::for_each_channel(&mut y, |channel, e| {
                     let lo = domain.channel(channel).lo;
-                    let at = position(*e, index) - lo as f64 + 0.5;
+                    let mut at = position(*e, index) - lo as f64 + 0.5;
                     *count += u64::from(at < 0.0 || at >= width as f64);
+                    if let Some(turn) = turn {
+                        at -= turn * ((at - width as f64 / 2.0) / turn + 0.5).floor();
+                    }
                     let index = (at * boxes as f64 / width as f64).floor().clamp(0.0, (boxes - 1) as f64);
                     *e = (lo + reader.centre(index as u64)) as f64;
                 });
