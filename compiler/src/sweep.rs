@@ -31,8 +31,9 @@ impl Sweep {
         if !whole.is_empty() && whole.lines().next() != Some(HEAD) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is not a sweep of this version"));
         }
-        let done = whole.lines().skip(1).filter_map(|l| Some(l.splitn(4, ',').collect::<Vec<_>>()[..3].join(",")));
-        let done = done.collect();
+        // A combination is what stands in front of the third comma.
+        let combination = |row: &str| row.match_indices(',').nth(2).map(|(at, _)| row[..at].to_owned());
+        let done = whole.lines().skip(1).filter_map(combination).collect();
         std::fs::write(path, if whole.is_empty() { format!("{HEAD}\n") } else { whole.to_owned() })?;
         Ok(Self { file: OpenOptions::new().append(true).open(path)?, done })
     }

@@ -1,5 +1,6 @@
 //! `fhe-compile` from outside: what it prints, what it refuses, and with which exit code.
 
+#[allow(dead_code, unreachable_pub)]
 mod onnx_support;
 
 use std::path::{Path, PathBuf};
