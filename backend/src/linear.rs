@@ -41,6 +41,7 @@ pub fn apply(graph: &Graph, value: &Value, mut operands: Vec<Tensor>, delta: u64
         Op::Transpose { perm, .. } => transpose(&x, shape, perm),
         Op::Input
         | Op::AvgPool { .. }
+        | Op::MaxPool { .. }
         | Op::BatchNorm { .. }
         | Op::Map { .. }
         | Op::Lut { .. }

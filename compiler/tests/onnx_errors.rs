@@ -44,27 +44,27 @@ fn a_file_that_is_not_there() {
 #[test]
 fn all_unsupported_nodes_are_reported_at_once() {
     let model = Builder::new(17).input("x", &["N", "3", "8", "8"]);
-    let model = model.named("pool", "MaxPool", &["x"], "a", vec![ints("kernel_shape", &[2, 2])]);
+    let model = model.named("pool", "LpPool", &["x"], "a", vec![ints("kernel_shape", &[2, 2])]);
     let model = model.named("act", "Relu", &["a"], "b", vec![]).named("rnn", "GRU", &["b"], "c", vec![]);
     let model = model.named("cat", "Concat", &["c", "b"], "c2", vec![int("axis", 1)]);
-    let model = model.named("pool2", "MaxPool", &["c2"], "d", vec![ints("kernel_shape", &[2, 2])]);
+    let model = model.named("pool2", "LpPool", &["c2"], "d", vec![ints("kernel_shape", &[2, 2])]);
     let model =
         model.named("own", "my.domain::Thing", &["x"], "e", vec![]).named("sq", "Mul", &["x", "x"], "f", vec![]);
     let error = model.output("d").output("e").output("f").read().unwrap_err();
     let OnnxError::Unsupported { nodes, .. } = &error else { panic!("{error}") };
     let listed: Vec<_> = nodes.iter().map(|n| (n.node.as_str(), n.op.as_str())).collect();
     let expected = [
-        ("pool", "MaxPool"),
+        ("pool", "LpPool"),
         ("rnn", "GRU"),
         ("cat", "Concat"),
-        ("pool2", "MaxPool"),
+        ("pool2", "LpPool"),
         ("own", "my.domain::Thing"),
         ("sq", "Mul"),
     ];
     assert_eq!(listed, expected);
     let message = error.to_string();
     assert!(message.contains("6 nodes of model \"test\" have no encrypted form"), "{message}");
-    assert!(message.contains("MaxPool ×2 (\"pool\", \"pool2\"), Concat ×1 (\"cat\")"), "{message}");
+    assert!(message.contains("LpPool ×2 (\"pool\", \"pool2\"), Concat ×1 (\"cat\")"), "{message}");
     assert_eq!(nodes[0].inputs, ["\"x\" [1, 3, 8, 8]"]);
     assert!(nodes.iter().all(|n| n.help().is_some() && n.code().is_some()));
     assert_eq!(error.related().unwrap().count(), 6);

@@ -84,6 +84,23 @@ fn pooling_counts_pads_only_when_told() {
 }
 
 #[test]
+fn max_pools_leave_padding_out_and_keep_cut_windows() {
+    let pool = |attributes: Vec<onnx_ir::AttributeProto>, x: &[f32]| {
+        let model = Builder::new(17).input("x", &["N", "1", "1", &x.len().to_string()]);
+        let base = vec![ints("kernel_shape", &[1, 2]), ints("strides", &[1, 2])];
+        let attributes = base.into_iter().chain(attributes).collect();
+        let model = model.node("MaxPool", &["x"], "y", attributes).output("y");
+        model.run(&[array(&[1, 1, 1, x.len()], x)])[0].iter().copied().collect::<Vec<_>>()
+    };
+    let x = [-3.0, -1.0, -4.0, -1.5, -9.0];
+    assert_eq!(pool(vec![], &x), [-1.0, -1.5]);
+    assert_eq!(pool(vec![ints("pads", &[0, 1, 0, 0])], &x), [-3.0, -1.0, -1.5]);
+    assert_eq!(pool(vec![int("ceil_mode", 1)], &x), [-1.0, -1.5, -9.0]);
+    let model = Builder::new(17).input("x", &["N", "1", "1", "5"]).node("GlobalMaxPool", &["x"], "y", vec![]);
+    assert_eq!(model.output("y").run(&[array(&[1, 1, 1, 5], &x)])[0].iter().copied().collect::<Vec<_>>(), [-1.0]);
+}
+
+#[test]
 fn means_over_axes_are_pools() {
     let mean = |axes: &[i64], keep: i64| {
         let model = Builder::new(13).input("x", &["N", "1", "2", "2"]);

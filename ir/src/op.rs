@@ -71,6 +71,14 @@ pub enum Op {
         /// Window.
         geometry: PoolGeometry,
     },
+    /// Greatest of each window, per channel; places in the pads are left out (float phases only: `lower-max-pool`
+    /// makes it of subtractions and maps).
+    MaxPool {
+        /// Operand.
+        x: Id<Value>,
+        /// Window.
+        geometry: PoolGeometry,
+    },
     /// `(x − mean)/√(var + epsilon)·scale + bias`, all per channel (float phases only).
     BatchNorm {
         /// Operand.
@@ -203,6 +211,7 @@ impl Op {
             Self::Conv { .. } => "conv",
             Self::SumPool { .. } => "sum-pool",
             Self::AvgPool { .. } => "avg-pool",
+            Self::MaxPool { .. } => "max-pool",
             Self::BatchNorm { .. } => "batch-norm",
             Self::AddClear { .. } => "add-clear",
             Self::MulClear { .. } => "mul-clear",
@@ -229,6 +238,7 @@ impl Op {
             | Self::Conv { x, .. }
             | Self::SumPool { x, .. }
             | Self::AvgPool { x, .. }
+            | Self::MaxPool { x, .. }
             | Self::BatchNorm { x, .. }
             | Self::AddClear { x, .. }
             | Self::MulClear { x, .. }
@@ -256,6 +266,7 @@ impl Op {
             | Self::Conv { x, .. }
             | Self::SumPool { x, .. }
             | Self::AvgPool { x, .. }
+            | Self::MaxPool { x, .. }
             | Self::BatchNorm { x, .. }
             | Self::AddClear { x, .. }
             | Self::MulClear { x, .. }
@@ -284,6 +295,7 @@ impl Op {
             Self::Input
             | Self::SumPool { .. }
             | Self::AvgPool { .. }
+            | Self::MaxPool { .. }
             | Self::Add { .. }
             | Self::Sub { .. }
             | Self::Neg { .. }
@@ -320,6 +332,7 @@ impl Op {
             Self::Input
             | Self::SumPool { .. }
             | Self::AvgPool { .. }
+            | Self::MaxPool { .. }
             | Self::Add { .. }
             | Self::Sub { .. }
             | Self::Neg { .. }
@@ -360,7 +373,12 @@ impl Op {
             | Self::Pad { .. }
             | Self::Reshape { .. }
             | Self::Transpose { .. } => true,
-            Self::Input | Self::Map { .. } | Self::Lut { .. } | Self::Keyswitch { .. } | Self::Pbs { .. } => false,
+            Self::Input
+            | Self::MaxPool { .. }
+            | Self::Map { .. }
+            | Self::Lut { .. }
+            | Self::Keyswitch { .. }
+            | Self::Pbs { .. } => false,
         }
     }
 }

@@ -35,6 +35,11 @@ impl<'old> Rebuild<'old> {
         self.map[old.index()].expect("operands are placed before their users")
     }
 
+    /// Where an old value is in the new graph, if it has been placed.
+    pub fn placed(&self, old: Id<Value>) -> Option<Id<Value>> {
+        self.map[old.index()]
+    }
+
     /// Says that `new` stands for `old` from here on.
     pub fn place(&mut self, old: Id<Value>, new: Id<Value>) {
         self.map[old.index()] = Some(new);

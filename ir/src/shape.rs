@@ -49,11 +49,15 @@ pub fn infer(graph: &Graph, op: &Op, stated: &[usize]) -> Result<Vec<usize>, Str
                 geometry.groups
             )),
         },
-        Op::SumPool { x, geometry } | Op::AvgPool { x, geometry } => match *shape(*x) {
+        Op::SumPool { x, geometry } | Op::AvgPool { x, geometry } | Op::MaxPool { x, geometry } => match *shape(*x) {
             [1, c, h, w] => {
                 let area = geometry.kernel[0].checked_mul(geometry.kernel[1]);
                 if area.is_none_or(|n| n == 0 || n > MAX_ELEMENTS) {
                     return Err("the window is empty or has more than 2^28 elements".into());
+                }
+                let padding = |i: usize| geometry.pads[i].max(geometry.pads[i + 2]) >= geometry.kernel[i];
+                if matches!(op, Op::MaxPool { .. }) && (padding(0) || padding(1)) {
+                    return Err("a window can lie in the padding alone".into());
                 }
                 let axis = |i: usize, extent: usize| {
                     window(

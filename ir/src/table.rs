@@ -14,6 +14,8 @@ pub enum Read {
     Exact,
     /// At most `2^p` equal boxes over the domain; the low bits fall into the noise.
     Approximate(u32),
+    /// That many equal boxes over the domain, at most one per integer.
+    Boxes(u32),
 }
 
 impl Read {
@@ -22,6 +24,7 @@ impl Read {
         match self {
             Self::Exact => width,
             Self::Approximate(p) => width.min(1 << p.min(32)),
+            Self::Boxes(n) => width.min(u64::from(n.max(1))),
         }
     }
 }
@@ -31,6 +34,7 @@ impl fmt::Display for Read {
         match self {
             Self::Exact => write!(f, "exact"),
             Self::Approximate(p) => write!(f, "approximate {p}"),
+            Self::Boxes(n) => write!(f, "boxes {n}"),
         }
     }
 }

@@ -171,7 +171,7 @@ fn shapes(graph: &Graph, value: &Value) -> Result<(), String> {
 fn phase(graph: &Graph, value: &Value) -> Result<(), String> {
     let phase = graph.phase;
     let legal = match &value.op {
-        Op::AvgPool { .. } | Op::BatchNorm { .. } => phase.is_real(),
+        Op::AvgPool { .. } | Op::MaxPool { .. } | Op::BatchNorm { .. } => phase.is_real(),
         Op::Map { shift, resolution, .. } => {
             if phase.is_real() {
                 shift.is_none() && resolution.is_none()

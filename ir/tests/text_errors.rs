@@ -104,7 +104,7 @@ fn types_and_facts() {
 fn ops_and_fields() {
     refuses(
         "%y: f32[1] = dense %x",
-        "14: got `dense`, allowed: an op: input, dot, conv, sum-pool, avg-pool, batch-norm, add-clear, mul-clear, add, \
+        "14: got `dense`, allowed: an op: input, dot, conv, sum-pool, avg-pool, max-pool, batch-norm, add-clear, mul-clear, add, \
          sub, neg, slice, pad, reshape, transpose, map, lut, keyswitch, pbs",
     );
     refuses(
@@ -124,7 +124,10 @@ fn ops_and_fields() {
     refuses("%y: f32[1] = slice %x, starts=[0,0]", "36: got the end of the line, allowed: the field steps=");
     refuses("%y: f32[1] = map %x, read=exact | relu", "33: got `|`, allowed: the field domain=");
     refuses("%y: f32[1] = lut %x, @t, read=exact", "36: got the end of the line, allowed: the field domain=");
-    refuses("%y: f32[1] = lut %x, @t, domain=[0, 3], read=fine", "46: got `fine`, allowed: exact, approximate <bits>");
+    refuses(
+        "%y: f32[1] = lut %x, @t, domain=[0, 3], read=fine",
+        "46: got `fine`, allowed: exact, approximate <bits>, boxes <number>",
+    );
     refuses(
         "%y: f32[1] = lut %x, @t, domain=[0, 3] [0, 4], read=exact",
         "33: got `[`, allowed: at least one interval, all of one width",

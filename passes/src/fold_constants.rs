@@ -37,6 +37,7 @@ impl Pass for FoldConstants {
                 Op::Input
                 | Op::SumPool { .. }
                 | Op::AvgPool { .. }
+                | Op::MaxPool { .. }
                 | Op::BatchNorm { .. }
                 | Op::Slice { .. }
                 | Op::Pad { .. }

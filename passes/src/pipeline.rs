@@ -4,9 +4,11 @@ use crate::calibrate::Calibrate;
 use crate::canonicalize::Canonicalize;
 use crate::dedup_tables::DedupTables;
 use crate::eliminate_dead_neurons::EliminateDeadNeurons;
+use crate::fill_domains::FillDomains;
 use crate::fold_constants::FoldConstants;
 use crate::fuse_batchnorm::FuseBatchnorm;
 use crate::lower_circuit::LowerCircuit;
+use crate::lower_max_pool::LowerMaxPool;
 use crate::lut_egraph::LutEgraph;
 use crate::pass::Pass;
 use crate::quantize::Quantize;
@@ -21,6 +23,7 @@ pub static ALL: &[&dyn Pass] = &[
     &Canonicalize,
     &FuseBatchnorm,
     &EliminateDeadNeurons,
+    &LowerMaxPool,
     &Calibrate,
     &Quantize,
     &RangeAnalysis,
@@ -28,6 +31,7 @@ pub static ALL: &[&dyn Pass] = &[
     &RoundAccumulators,
     &Tabulate,
     &DedupTables,
+    &FillDomains,
     &SelectParams,
     &LowerCircuit,
 ];
@@ -47,6 +51,8 @@ pub static DEFAULT: &[&dyn Pass] = &[
     // After every float fusion: a batch-norm with a zero factor makes a constant neuron. Before calibration, which has
     // fewer channels to measure.
     &EliminateDeadNeurons,
+    // After the float passes, which see a pool as one op; before calibration, which measures the differences.
+    &LowerMaxPool,
     // Ranges are measured on what will be quantized, so after all float fusion.
     &Calibrate,
     &Quantize,
@@ -62,6 +68,8 @@ pub static DEFAULT: &[&dyn Pass] = &[
     &DedupTables,
     // Tables narrowed the ranges; narrower accumulators have smaller worst cases.
     &RangeAnalysis,
+    // Needs every domain of a region; before parameters, which larger boxes make cheaper.
+    &FillDomains,
     &SelectParams,
     &LowerCircuit,
 ];

@@ -22,7 +22,9 @@ macro_rules! passes {
 passes! {
     fold_constants "fold-constants"
     canonicalize "canonicalize"
+    fill_domains "fill-domains"
     fuse_batchnorm "fuse-batchnorm"
+    lower_max_pool "lower-max-pool"
     eliminate_dead_neurons "eliminate-dead-neurons"
     calibrate "calibrate"
     quantize "quantize"

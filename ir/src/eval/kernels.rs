@@ -8,7 +8,7 @@ use ndarray::{
 use crate::op::{ConvGeometry, PoolGeometry};
 
 /// A number that evaluators compute with: `f32` for real graphs, `f64` (exact below 2^53) for integers.
-pub trait Number: LinalgScalar + std::ops::Neg<Output = Self> + std::ops::AddAssign + Send + Sync {}
+pub trait Number: LinalgScalar + std::ops::Neg<Output = Self> + PartialOrd + Send + Sync {}
 impl Number for f32 {}
 impl Number for f64 {}
 
@@ -98,21 +98,38 @@ fn im2col<T: Number>(
 
 /// Sum over windows, per channel.
 pub fn sum_pool<T: Number>(x: &ArrayD<T>, geometry: &PoolGeometry, out: &[usize]) -> ArrayD<T> {
+    pool(x, geometry, out, |sum, e| Some(sum.map_or(e, |s: T| s + e)))
+}
+
+/// Greatest of each window, per channel; places in the pads are left out.
+pub fn max_pool<T: Number>(x: &ArrayD<T>, geometry: &PoolGeometry, out: &[usize]) -> ArrayD<T> {
+    pool(x, geometry, out, |best, e| Some(best.map_or(e, |b: T| if e > b { e } else { b })))
+}
+
+/// Folds the elements of each window; a window without elements gives zero.
+fn pool<T: Number>(
+    x: &ArrayD<T>,
+    geometry: &PoolGeometry,
+    out: &[usize],
+    fold: impl Fn(Option<T>, T) -> Option<T>,
+) -> ArrayD<T> {
     let x = contiguous(x);
     let (rows, channels, height, width) = (x.shape()[0], x.shape()[1], x.shape()[2], x.shape()[3]);
     let planes: ArrayView3<T> = x.view().into_shape_with_order((rows * channels, height, width)).expect("row-major");
     let mut result = ndarray::Array3::<T>::zeros((rows * channels, out[2], out[3]));
     for (plane, mut sums) in planes.outer_iter().zip(result.outer_iter_mut()) {
-        for ((y, x), sum) in sums.indexed_iter_mut() {
+        for ((y, x), place) in sums.indexed_iter_mut() {
+            let mut folded = None;
             for ky in 0..geometry.kernel[0] {
                 for kx in 0..geometry.kernel[1] {
                     let from_y = (y * geometry.strides[0] + ky).wrapping_sub(geometry.pads[0]);
                     let from_x = (x * geometry.strides[1] + kx).wrapping_sub(geometry.pads[1]);
                     if let Some(&e) = plane.get((from_y, from_x)) {
-                        *sum += e;
+                        folded = fold(folded, e);
                     }
                 }
             }
+            *place = folded.unwrap_or(T::zero());
         }
     }
     result.into_shape_with_order(IxDyn(&[rows, channels, out[2], out[3]])).expect("row-major")

@@ -141,7 +141,7 @@ fn run_chunk<T: Number, E: Elementwise<T>>(
     graph.outputs.iter().map(|o| values[o.value.index()].clone().expect("outputs stay alive")).collect()
 }
 
-/// The result of an op that is linear in its operands; `None` for the others.
+/// The result of an op of the kernels; `None` for those that each evaluator reads in its own way.
 fn linear<'a, T: Number>(
     consts: &[ArrayD<T>],
     op: &Op,
@@ -166,6 +166,7 @@ fn linear<'a, T: Number>(
             let area = (0..geometry.area()).fold(T::zero(), |n, _| n + T::one());
             kernels::sum_pool(get(*x), geometry, shape).mapv_into(|e| e / area)
         }
+        Op::MaxPool { x, geometry } => kernels::max_pool(get(*x), geometry, shape),
         Op::AddClear { x, c } => per_channel(*x, &|channel, e| e + entry(*c, channel)),
         Op::MulClear { x, c } => per_channel(*x, &|channel, e| e * entry(*c, channel)),
         Op::Add { a, b } => get(*a) + get(*b),

@@ -176,6 +176,10 @@ impl<'t> Parser<'t> {
                 let (x, geometry) = self.pool(line)?;
                 Op::AvgPool { x, geometry }
             }
+            "max-pool" => {
+                let (x, geometry) = self.pool(line)?;
+                Op::MaxPool { x, geometry }
+            }
             "batch-norm" => self.batch_norm(line)?,
             "add-clear" => {
                 let x = self.value_id(line)?;
@@ -226,7 +230,7 @@ impl<'t> Parser<'t> {
                 }
             }
             _ => {
-                let allowed = "an op: input, dot, conv, sum-pool, avg-pool, batch-norm, add-clear, mul-clear, add, sub, \
+                let allowed = "an op: input, dot, conv, sum-pool, avg-pool, max-pool, batch-norm, add-clear, mul-clear, add, sub, \
                                neg, slice, pad, reshape, transpose, map, lut, keyswitch, pbs";
                 return Err(line.expected(span, allowed));
             }
@@ -433,7 +437,8 @@ fn read(line: &mut Line<'_>) -> Parsed<Read> {
     match token {
         Token::Word("exact") => Ok(Read::Exact),
         Token::Word("approximate") => Ok(Read::Approximate(line.integer("a number of bits")?)),
-        _ => Err(line.expected(span, "exact, approximate <bits>")),
+        Token::Word("boxes") => Ok(Read::Boxes(line.integer("a number of boxes")?)),
+        _ => Err(line.expected(span, "exact, approximate <bits>, boxes <number>")),
     }
 }
 

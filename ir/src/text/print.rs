@@ -178,7 +178,7 @@ impl<'g> Printer<'g> {
                     (*groups != 1).then(|| format!("groups={groups}")),
                 ],
             ),
-            Op::SumPool { x, geometry } | Op::AvgPool { x, geometry } => {
+            Op::SumPool { x, geometry } | Op::AvgPool { x, geometry } | Op::MaxPool { x, geometry } => {
                 let PoolGeometry { kernel, strides, pads } = geometry;
                 fields(
                     format!("{keyword} {}", self.name(*x)),

@@ -41,6 +41,8 @@ impl Pass for Canonicalize {
                 Op::Pad { .. } => pad(&mut p, cx, id),
                 Op::Conv { .. } | Op::SumPool { .. } | Op::AvgPool { .. } => window(&mut p, cx, id),
                 Op::Map { .. } => map(&mut p, cx, id),
+                // The padding of a max-pool is left out of the maximum: zeros in front of it are not.
+                Op::MaxPool { .. } => false,
                 Op::Input
                 | Op::Dot { .. }
                 | Op::BatchNorm { .. }

@@ -42,6 +42,7 @@ pub(super) fn tie(graph: &Graph, value: &Value, x: Id<Value>) -> Tie {
         },
         Op::SumPool { .. }
         | Op::AvgPool { .. }
+        | Op::MaxPool { .. }
         | Op::BatchNorm { .. }
         | Op::AddClear { .. }
         | Op::MulClear { .. }

@@ -30,6 +30,8 @@ fn channels(graph: &Graph, value: &Value, constants: &Constants) -> Vec<Option<f
             let inside = geometry.pads == [0; 4];
             each(&|c| of(*x)[c].filter(|&k| inside || k == 0.0).map(|k| k * factor))
         }
+        // Padding is left out: every window holds an element.
+        Op::MaxPool { x, .. } => of(*x).to_vec(),
         Op::BatchNorm { x, scale, bias, mean, var, epsilon } => each(&|c| {
             let factor = entry(*scale, c) / (entry(*var, c) + f64::from(*epsilon)).sqrt();
             Some((of(*x)[c]? - entry(*mean, c)) * factor + entry(*bias, c))

@@ -84,6 +84,7 @@ fn of_op(graph: &Graph, noise: &[Noise], id: Id<Value>, value: &Value) -> Noise 
         places: true,
     };
     match &value.op {
+        Op::MaxPool { x, .. } => of(*x).clone(),
         Op::Input => source(Norm2 { pbs: 0.0, input: 1.0 }),
         Op::Lut { .. } | Op::Pbs { .. } | Op::Map { .. } => source(Norm2 { pbs: 1.0, input: 0.0 }),
         Op::Dot { x, w } => {

@@ -113,6 +113,7 @@ fn term(egraph: &mut language::Graph, graph: &Graph, id: Id<Value>, value: &Valu
         | Op::Conv { .. }
         | Op::SumPool { .. }
         | Op::AvgPool { .. }
+        | Op::MaxPool { .. }
         | Op::BatchNorm { .. }
         | Op::Add { .. }
         | Op::Sub { .. }

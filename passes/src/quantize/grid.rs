@@ -10,6 +10,17 @@ use super::{Quantizer, WIDEST, compact};
 /// Smallest scale of a channel that never moved, so that weights on a zero become zeros.
 const STILL: f64 = 1e-6;
 
+/// The integers that the range seen of each channel has at the given scales.
+pub(super) fn integers_seen(value: &Value, scales: &[f32]) -> Vec<Interval> {
+    let seen = value.facts.seen.as_deref().unwrap_or(&[(-1.0, 1.0)]);
+    let channel = |c: usize| {
+        let (lo, hi) = seen[if seen.len() == 1 { 0 } else { c }];
+        let bound = |x: f32| func::quantize(f64::from(x) / f64::from(scales[c]), WIDEST);
+        Interval { lo: bound(lo), hi: bound(hi) }
+    };
+    (0..value.channels()).map(channel).collect()
+}
+
 impl Quantizer<'_, '_, '_> {
     /// A table that only requantizes, at the width of activations over the calibrated range of `real`.
     pub(super) fn requantize(&mut self, x: Id<Value>, real: &Value) -> Id<Value> {
@@ -18,14 +29,7 @@ impl Quantizer<'_, '_, '_> {
     }
 
     pub(super) fn requantize_to(&mut self, x: Id<Value>, scales: &[f32]) -> Id<Value> {
-        let value = self.new.new.value(x);
-        let seen = value.facts.seen.clone().unwrap_or_else(|| vec![(-1.0, 1.0)]);
-        let to = (0..value.channels()).map(|c| {
-            let (lo, hi) = seen[if seen.len() == 1 { 0 } else { c }];
-            let bound = |x: f32| func::quantize(f64::from(x) / f64::from(scales[c]), WIDEST);
-            Interval { lo: bound(lo), hi: bound(hi) }
-        });
-        let to: Vec<_> = to.collect();
+        let to = integers_seen(self.new.new.value(x), scales);
         self.requantizing_map(x, &to, scales.to_vec())
     }
 

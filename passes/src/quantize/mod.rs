@@ -14,7 +14,7 @@ mod weights;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use fhe_ir::{Data, Elem, Facts, Graph, Id, Interval, Op, Output, Phase, Rebuild, Value, func, ranges};
+use fhe_ir::{Data, Elem, Facts, Func, Graph, Id, Interval, Op, Output, Phase, Rebuild, Value, func, ranges};
 use ndarray::{Array1, Axis};
 
 use crate::pass::{Pass, PassCx, PassError, Place};
@@ -173,6 +173,10 @@ impl Quantizer<'_, '_, '_> {
                 Ok(self.push(Value { elem: Elem::Int(hull), facts, ..old.clone() }, false))
             }
             Op::Map { x, chain, .. } => {
+                if let Some(scales) = self.scales_of_maximum(id, *x) {
+                    let chain = chain.clone();
+                    return Ok(self.map_to(id, self.new.get(*x), chain, scales));
+                }
                 let finest = if self.summed[id.index()] { SUMMED_SCALES } else { f64::INFINITY };
                 let (ranges, scale) = self.grid(old, self.cx.options.bits.op_inputs, finest);
                 let mut chain = chain.clone();
@@ -262,9 +266,32 @@ impl Quantizer<'_, '_, '_> {
                 let scales = (0..old.channels()).map(|c| from[if perm.get(1) == Some(&1) { c } else { 0 }]).collect();
                 Ok(self.follow(old, Op::Transpose { x, perm: perm.clone() }, scales))
             }
+            Op::MaxPool { .. } => Err(no_form("run lower-max-pool first")),
             Op::BatchNorm { .. } => Err(no_form("run fuse-batchnorm first")),
             Op::Lut { .. } | Op::Keyswitch { .. } | Op::Pbs { .. } => Err(no_form("it is not a real op")),
         }
+    }
+
+    /// The scales of a map `f(x)` whose only reader adds it to a value with the scales of `x`: it keeps them, so that
+    /// `b + relu(a − b)` stays the greater of two integers.
+    fn scales_of_maximum(&self, id: Id<Value>, x: Id<Value>) -> Option<Vec<f32>> {
+        let mut readers = self.graph.values.iter().filter(|v| v.op.operands().contains(&id));
+        let (Some(reader), None) = (readers.next(), readers.next()) else { return None };
+        let Op::Add { a, b } = reader.op else { return None };
+        let other = self.new.placed(if a == id { b } else { a })?;
+        let scales = self.scales(self.new.get(x));
+        (a != b && self.scales(other) == scales).then_some(scales)
+    }
+
+    /// A map into the integers that its range seen has at the given scales.
+    fn map_to(&mut self, id: Id<Value>, x: Id<Value>, mut chain: Vec<Func>, scales: Vec<f32>) -> Id<Value> {
+        let old = self.graph.value(id);
+        let to = grid::integers_seen(old, &scales);
+        let scales = compact(scales);
+        let hull = self.clip(&mut chain, &to, &scales, &old.name);
+        let op = Op::Map { x, shift: None, chain, resolution: None };
+        let facts = Facts { scale: Some(scales), ..old.facts.clone() };
+        self.push(Value { op, elem: Elem::Int(hull), facts, ..old.clone() }, false)
     }
 
     /// A dense layer or convolution: the operand's scales go into the weights, the result has the weights' scales.

@@ -35,6 +35,8 @@ impl Converter<'_> {
             Node::AveragePool1d(_) | Node::AveragePool3d(_) => {
                 return Err("only pooling over two axes has an encrypted form".into());
             }
+            Node::MaxPool2d(n) => self.max_pool(site, &n.config)?,
+            Node::GlobalMaxPool(_) => self.global_max_pool(site)?,
             Node::GlobalAveragePool(_) => self.global_average_pool(site)?,
             Node::ReduceMean(n) => self.reduce_mean(site, &n.config)?,
             Node::Add(_) => self.add(site)?,

@@ -21,7 +21,7 @@ use super::names::{Names, clean, node_label, stem};
 use super::proto::{Model, is_own_domain};
 
 /// Operators of ONNX that have an encrypted form, besides those that are evaluated on constants.
-pub const OPERATORS: [&str; 40] = [
+pub const OPERATORS: [&str; 42] = [
     "Abs",
     "Add",
     "ArgMax",
@@ -37,12 +37,14 @@ pub const OPERATORS: [&str; 40] = [
     "Gelu",
     "Gemm",
     "GlobalAveragePool",
+    "GlobalMaxPool",
     "HardSigmoid",
     "Identity",
     "LeakyRelu",
     "LogSoftmax",
     "MatMul",
     "Max",
+    "MaxPool",
     "Min",
     "Mul",
     "Neg",
@@ -117,7 +119,7 @@ fn advice(op: &str) -> &'static str {
         | "QLinearMatMul"
         | "ConvInteger"
         | "MatMulInteger" => "give the float model: the compiler quantizes it itself (`--n-bits`)",
-        "MaxPool" | "GlobalMaxPool" | "ReduceMax" => "train with average pooling, or with a stride in the convolution",
+        "ReduceMax" => "train with average pooling, or with a stride in the convolution",
         "InstanceNormalization" | "LayerNormalization" | "GroupNormalization" => "train with batch normalization",
         "LSTM" | "GRU" | "RNN" | "If" | "Loop" | "Scan" => "an encrypted network has no loops or branches: unroll it",
         "ArrayFeatureExtractor" | "LinearClassifier" | "ZipMap" | "Normalizer" => {

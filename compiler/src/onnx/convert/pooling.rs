@@ -2,6 +2,7 @@
 
 use fhe_ir::{Id, Op, PoolGeometry, Value};
 use onnx_ir::avg_pool2d::AvgPool2dConfig;
+use onnx_ir::max_pool2d::MaxPool2dConfig;
 use onnx_ir::reduce::{ReduceAxes, ReduceConfig};
 
 use super::layers::{bounded, pads};
@@ -34,6 +35,40 @@ impl Converter<'_> {
         }
         let geometry = PoolGeometry { kernel: config.kernel_size, strides: config.strides, pads };
         self.push(site, "", Op::AvgPool { x, geometry }, &[])
+    }
+
+    pub(super) fn max_pool(&mut self, site: &Site<'_>, config: &MaxPool2dConfig) -> Result<Id<Value>, Stop> {
+        if config.dilation != [1, 1] {
+            return Err("its window is dilated".into());
+        }
+        bounded(config.kernel_size.iter().chain(&config.strides))?;
+        let x = self.value(site, 0)?;
+        let shape = self.graph.value(x).shape.clone();
+        let mut pads = pads(&shape, &config.auto_pad, &config.padding, config.kernel_size, config.strides)?;
+        if config.ceil_mode {
+            for axis in [0, 1] {
+                let stride = config.strides[axis];
+                let extent = shape[axis + 2].saturating_add(pads[axis]).saturating_add(pads[axis + 2]);
+                let rest = extent.saturating_sub(config.kernel_size[axis]) % stride;
+                // Padding is left out of the maximum, so a cut window is a whole one with more of it; a window that would
+                // start in the padding behind the input does not count.
+                let places = extent.saturating_sub(config.kernel_size[axis]) / stride + 1;
+                if rest != 0 && places.saturating_mul(stride) < shape[axis + 2].saturating_add(pads[axis]) {
+                    pads[axis + 2] += stride - rest;
+                }
+            }
+        }
+        let geometry = PoolGeometry { kernel: config.kernel_size, strides: config.strides, pads };
+        self.push(site, "", Op::MaxPool { x, geometry }, &[])
+    }
+
+    pub(super) fn global_max_pool(&mut self, site: &Site<'_>) -> Result<Id<Value>, Stop> {
+        let x = self.value(site, 0)?;
+        let [_, _, height, width] = self.graph.value(x).shape[..] else {
+            return Err("only pooling over two axes has an encrypted form".into());
+        };
+        let geometry = PoolGeometry { kernel: [height, width], strides: [1, 1], pads: [0; 4] };
+        self.push(site, "", Op::MaxPool { x, geometry }, &[])
     }
 
     pub(super) fn global_average_pool(&mut self, site: &Site<'_>) -> Result<Id<Value>, Stop> {

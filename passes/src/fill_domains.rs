@@ -1,0 +1,120 @@
+//! fill-domains: an integer factor in front of a table whose domain leaves most of the half torus empty.
+//!
+//! All values of a linear region share one torus step, which the widest domain decides. A narrower table of the same region
+//! would have boxes as small as that step. Multiplied by `g`, its operand fills the half torus: boxes grow by `g`, and so
+//! does the noise of earlier bootstraps, but not that of the keyswitch and the modulus switch in between.
+//!
+//! The factor is odd, so that the middle of an integer stays the middle of its `g` steps and the table reads the same entry.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fhe_ir::{Data, Domain, Elem, Facts, Graph, Op, Phase, Read, Rebuild, Value};
+use ndarray::ArrayD;
+
+use crate::pass::{Pass, PassCx, PassError, Place};
+use crate::range_analysis::with_proven_range;
+use crate::regions::Regions;
+
+/// See the module.
+pub struct FillDomains;
+
+impl Pass for FillDomains {
+    fn name(&self) -> &'static str {
+        "fill-domains"
+    }
+
+    fn summary(&self) -> &'static str {
+        "multiply what narrow tables read so that it fills the half torus"
+    }
+
+    fn takes(&self) -> (Phase, Phase) {
+        (Phase::Tabled, Phase::Tabled)
+    }
+
+    fn run(&self, graph: Graph, cx: &mut PassCx<'_>) -> Result<Graph, PassError> {
+        let regions = Regions::of(&graph);
+        let mut new = Rebuild::new(&graph);
+        let mut multiplied = HashMap::new();
+        for (id, old) in graph.iter() {
+            let Op::Lut { x, table, domain, read } = &old.op else {
+                new.copy(id);
+                continue;
+            };
+            let factor = odd_factor(regions.span[x.index()], domain.width);
+            if factor == 1 || !cx.rewrite("tables filled") {
+                new.copy(id);
+                continue;
+            }
+            let operand = match multiplied.get(&(*x, factor)) {
+                Some(operand) => *operand,
+                None => {
+                    let of = graph.value(*x);
+                    let data = Data::Int(Arc::new(ArrayD::from_elem(vec![1], factor)));
+                    let c = new.new.push_const(&format!("{}.fill", of.name), data);
+                    let scale = of.facts.scale.as_ref().map(|s| s.iter().map(|s| s / factor as f32).collect());
+                    let value = Value {
+                        name: format!("{}.filling", of.name),
+                        op: Op::MulClear { x: new.get(*x), c },
+                        elem: Elem::IntUnknown,
+                        facts: Facts { scale, range: None, ..of.facts.clone() },
+                        ..of.clone()
+                    };
+                    let value = with_proven_range(&new.new, value)
+                        .map_err(|reason| PassError::AccumulatorTooWide { place: Place::new(&graph, id), reason })?;
+                    let operand = new.push(value);
+                    multiplied.insert((*x, factor), operand);
+                    operand
+                }
+            };
+            let width = domain.width;
+            let domain = Domain {
+                lo: domain.lo.iter().map(|lo| lo * factor - (factor - 1) / 2).collect(),
+                // Positive and odd: the cast is exact.
+                width: domain.width * factor as u64,
+            };
+            // The entries are the same numbers, so the type and the ranges stay.
+            let read = match read.boxes(width) {
+                boxes if boxes == read.boxes(domain.width) => *read,
+                boxes => Read::Boxes(u32::try_from(boxes).expect("verified: a table has at most 2^20 boxes")),
+            };
+            let op = Op::Lut { x: operand, table: *table, domain, read };
+            new.replace(id, Value { op, ..old.clone() });
+        }
+        Ok(new.finish(Phase::Tabled))
+    }
+}
+
+/// The largest odd factor with which `width` integers stay within `span`.
+fn odd_factor(span: u64, width: u64) -> i64 {
+    let factor = (span / width).clamp(1, 1 << 20);
+    // At most 2^20: the cast is exact.
+    (factor - (1 - factor % 2)) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use fhe_ir::Reader;
+
+    use super::*;
+
+    #[test]
+    fn a_filled_table_reads_the_same_entry() {
+        for (width, boxes) in [(8, 8), (96, 64), (100, 64), (255, 64), (3, 2)] {
+            let row: Vec<i64> = (0..boxes as i64).collect();
+            for factor in [1, 3, 5, 11] {
+                let plain = Reader { width, boxes, span: width };
+                let filled = Reader { width: width * factor, boxes, span: width * factor };
+                for x in -5..width as i64 + 5 {
+                    let moved = x * factor as i64 + (factor as i64 - 1) / 2;
+                    assert_eq!(plain.read(&row, x), filled.read(&row, moved), "{x} of {width} times {factor}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn factors_are_odd_and_fit() {
+        assert_eq!([(7, 4), (8, 4), (12, 4), (24, 4), (4, 4)].map(|(s, w)| odd_factor(s, w)), [1, 1, 3, 5, 1]);
+    }
+}
