@@ -167,7 +167,8 @@ pub fn first_rows(x: &ArrayD<f32>, rows: usize) -> ArrayD<f32> {
 pub fn synthetic_rows(row_shape: &[usize], rows: usize, range: Option<(f32, f32)>, seed: u64) -> ArrayD<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut shape = row_shape.to_vec();
-    shape[0] = rows;
+    // Stand-ins for large inputs are fewer: 2^26 numbers in all.
+    shape[0] = rows.min((1 << 26) / row_shape.iter().product::<usize>().max(1)).max(1);
     let uniform = range.and_then(|(lo, hi)| Uniform::new_inclusive(lo, hi).ok());
     ArrayD::from_shape_simple_fn(shape, || match uniform {
         Some(u) => u.sample(&mut rng),

@@ -113,8 +113,18 @@ impl Failure {
     }
 }
 
+/// How the standard library begins the message when stdout cannot be written.
+const STDOUT: &str = "failed printing to stdout";
+
 /// Runs a command; shows its failure on stderr and turns it into the exit code. A panic is a defect: code 3.
 pub fn run(command: impl FnOnce() -> Result<(), Failure> + std::panic::UnwindSafe) -> ExitCode {
+    // `print!` panics when stdout cannot be written: that is no defect, and needs no backtrace.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !info.payload_as_str().is_some_and(|text| text.starts_with(STDOUT)) {
+            report(info);
+        }
+    }));
     match std::panic::catch_unwind(command) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => {
@@ -129,6 +139,10 @@ pub fn run(command: impl FnOnce() -> Result<(), Failure> + std::panic::UnwindSaf
             let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
             if text.is_some_and(|t| t.contains("Broken pipe")) {
                 return ExitCode::SUCCESS;
+            }
+            if let Some(reason) = text.and_then(|t| t.strip_prefix(STDOUT)) {
+                eprintln!("error: stdout cannot be written{reason}");
+                return ExitCode::from(1);
             }
             eprintln!("error: this is a defect of the program, please report it with the command and the model");
             ExitCode::from(3)

@@ -121,6 +121,10 @@ fn sweeps_write_one_row_each_and_go_on_where_they_stopped() {
     let (again, stderr) = place.expect(0, sweep);
     assert_eq!(again, rows);
     assert_eq!(stderr.matches("already in").count(), 5, "{stderr}");
+    // Another job in the same file is computed anew.
+    let other = format!("{sweep} --calibration-method mse");
+    let (both, stderr) = place.expect(0, &other);
+    assert_eq!((both.lines().count(), stderr.matches("already in").count()), (1 + 2 * 3 * 2, 0), "{both}\n{stderr}");
 }
 
 #[test]

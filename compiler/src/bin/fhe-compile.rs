@@ -46,7 +46,7 @@ enum Command {
 #[derive(Args)]
 struct Compile {
     /// The trained model.
-    #[arg(required = true)]
+    #[arg(required_unless_present_any = ["list_passes", "print_pipeline"])]
     model: Option<PathBuf>,
     /// Bits of inputs, activations and weights: one number, a list or range to sweep, or
     /// op_inputs=6:op_weights=4[:model_inputs=8][:model_outputs=9].
@@ -156,11 +156,12 @@ fn compile_command(args: &Compile) -> Result<(), Failure> {
         .clone()
         .unwrap_or_else(|| path.with_extension("csv").file_name().map(PathBuf::from).unwrap_or_default());
     let unwritable = |source| Failure::unwritable(&file, source);
-    let mut sweep = sweep::Sweep::open(&file).map_err(unwritable)?;
+    let mut sweep = sweep::Sweep::open(&file, &job_digest(args, &model, &rows)).map_err(unwritable)?;
     for n in &bits {
         for r in &roundings {
             for p in &p_errors {
-                let p_label = if p.is_empty() { "default" } else { p };
+                let global = args.global_p_error.map(|p| format!("global {p}"));
+                let p_label = if p.is_empty() { global.as_deref().unwrap_or("default") } else { p };
                 if sweep.has(n, r, p_label) {
                     eprintln!("n-bits {n} rounding {r} p-error {p_label}: already in {}", file.display());
                     continue;
@@ -176,13 +177,32 @@ fn compile_command(args: &Compile) -> Result<(), Failure> {
                     Err(e) => sweep.add([n, r, p_label], Err(&e.to_string())),
                 };
                 added.map_err(unwritable)?;
-                eprintln!("n-bits {n} rounding {r} p-error {p_label}: done");
+                let outcome = if result.is_ok() { "done" } else { "cannot be compiled" };
+                eprintln!("n-bits {n} rounding {r} p-error {p_label}: {outcome}");
             }
         }
     }
     print!("{}", std::fs::read_to_string(&file).map_err(unwritable)?);
     Ok(())
 }
+
+/// Digest of everything that decides the rows of a sweep but the swept options.
+fn job_digest(args: &Compile, model: &Graph, rows: &Rows) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(fhe_ir::text::to_text(model).as_bytes());
+    for array in rows.calibration.iter().chain(&rows.evaluate) {
+        hasher.update(format!("{:?}", array.shape()).as_bytes());
+        for e in array {
+            hasher.update(&e.to_le_bytes());
+        }
+    }
+    let options = (&rows.labels, args.calibration_method, args.range_margin, args.security, args.seed);
+    hasher.update(format!("{options:?} {}", matches!(args.ranges, RangesArg::WorstCase)).as_bytes());
+    hasher.finalize().to_hex()[..12].to_owned()
+}
+
+/// Calibration rows below which a warning is due.
+const FEW_ROWS: usize = 16;
 
 /// The data of a compilation.
 struct Rows {
@@ -208,6 +228,12 @@ impl Rows {
             }
         };
         let mut evaluate: Vec<_> = args.evaluate.iter().map(|p| data::read_npy(p)).collect::<Result<_, _>>()?;
+        if evaluate.iter().any(|x| x.shape().first() == Some(&0)) || args.evaluate_rows == Some(0) {
+            return Err(Failure::usage("--evaluate", "there are no rows to measure accuracy on"));
+        }
+        if calibration.iter().any(|x| (1..FEW_ROWS).contains(&x.shape().first().copied().unwrap_or(0))) {
+            eprintln!("warning: ranges from fewer than {FEW_ROWS} calibration rows seldom fit other rows");
+        }
         let mut labels = None;
         if let (Some(path), Some(x)) = (&args.labels, evaluate.first()) {
             labels = Some(data::read_labels(path, x.shape().first().copied().unwrap_or(0))?);
@@ -307,6 +333,9 @@ fn write(args: &Compile, path: &Path, compiled: &Compiled) -> Result<(), Failure
         Some("json") => print!("{}", json()),
         Some(file) => std::fs::write(file, json()).map_err(|e| Failure::unwritable(Path::new(file), e))?,
         None => {}
+    }
+    if compiled.report.statistics.total.bootstraps == 0 {
+        eprintln!("warning: no table is left: on the calibration rows the network is linear or constant");
     }
     let input = args.evaluate.as_deref().unwrap_or(Path::new("X.npy"));
     let next = format!("fhe-run predict {} --input {} --rows 0-7", output.display(), input.display());

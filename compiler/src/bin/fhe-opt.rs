@@ -65,6 +65,9 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         return cli.dev.list();
     }
     let path = cli.listing.as_deref().expect("clap demands the listing");
+    if !cli.dev.names_passes() {
+        return Err(Failure::usage("--passes", "name the passes to run, or see them with --list-passes"));
+    }
     let passes = cli.dev.pipeline(&[])?;
     let mut observer = cli.dev.observer()?;
     let graph = read_listing(path)?;
@@ -75,6 +78,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         seed: cli.seed,
         ..Options::default()
     };
+    fhe_ir::verify::verify(&graph).map_err(|error| Failure::BrokenListing { path: path.into(), error })?;
     let calibration = rows(cli, &graph)?;
     let mut cx = PassCx::new(&options, &calibration);
     cx.budget = cli.dev.bisect_limit();

@@ -77,6 +77,11 @@ impl DevArgs {
         }
     }
 
+    /// Whether passes were named.
+    pub fn names_passes(&self) -> bool {
+        self.passes.is_some()
+    }
+
     /// Rewrites allowed, when they are limited.
     pub fn bisect_limit(&self) -> Option<u64> {
         self.bisect_limit

@@ -54,9 +54,12 @@ impl Observer {
                     eprint!("# after {number:02} {pass}\n{}", to_text(after));
                 }
                 if wanted(&self.diff, pass) {
+                    let changes = match changes(report).as_str() {
+                        "nothing" if before != after => "no rewrite counted".to_owned(),
+                        changes => changes.to_owned(),
+                    };
                     eprint!(
-                        "# diff {number:02} {pass}: {}\n{}",
-                        changes(report),
+                        "# diff {number:02} {pass}: {changes}\n{}",
                         diff::full_context(&to_text(before), &to_text(after))
                     );
                 }

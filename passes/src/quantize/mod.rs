@@ -15,7 +15,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fhe_ir::{Data, Elem, Facts, Func, Graph, Id, Interval, Op, Output, Phase, Rebuild, Value, func, ranges};
-use ndarray::{Array1, Axis};
+use ndarray::{Array1, ArrayD, Axis};
 
 use crate::pass::{Pass, PassCx, PassError, Place};
 
@@ -342,6 +342,7 @@ impl Quantizer<'_, '_, '_> {
                 }
             }
         };
+        let lost = self.lost_offset(operand, &real, &quantized, old);
         let name = self.graph.constant(w).name.clone();
         let w = self.new.new.push_const(&format!("{name}.q"), Data::Int(Arc::new(quantized.weights)));
         let op = match &old.op {
@@ -349,14 +350,79 @@ impl Quantizer<'_, '_, '_> {
             _ => Op::Dot { x: operand, w },
         };
         self.cx.count("weights", self.new.new.constant(w).data.len() as u64);
-        let scales = quantized.scale.iter().map(|s| *s as f32).collect();
-        let value = Value {
-            op,
-            elem: Elem::IntUnknown,
-            facts: Facts { scale: Some(compact(scales)), range: None, ..old.facts.clone() },
-            ..old.clone()
+        let scales: Vec<f32> = quantized.scale.iter().map(|s| *s as f32).collect();
+        let facts = Facts { scale: Some(compact(scales.clone())), range: None, ..old.facts.clone() };
+        let value = Value { op, elem: Elem::IntUnknown, facts: facts.clone(), ..old.clone() };
+        if lost.iter().all(|l| *l == 0) {
+            return Ok(self.push(value, true));
+        }
+        self.cx.count("offsets put into a bias", lost.iter().filter(|l| **l != 0).count() as u64);
+        // What was seen is seen behind the summand.
+        let shifted = |(lo, hi): (f32, f32), c: usize| {
+            let shift = lost[c] as f32 * scales[c];
+            (lo - shift, hi - shift)
         };
-        Ok(self.push(value, true))
+        let seen =
+            facts.seen.as_ref().map(|s| (0..outs).map(|c| shifted(s[if s.len() == 1 { 0 } else { c }], c)).collect());
+        let raw = Value { name: format!("{}.raw", old.name), facts: Facts { seen, ..facts.clone() }, ..value };
+        let x = self.push(raw, true);
+        let c = self.new.new.push_const(&format!("{}.offset", old.name), ints(lost));
+        Ok(self.push(Value { op: Op::AddClear { x, c }, elem: Elem::IntUnknown, facts, ..old.clone() }, true))
+    }
+
+    /// What rounding the weights takes from each output channel for operands that never come near zero, in units of the
+    /// channel: such an operand is its middle and a small rest, and only the rest is worth the width of a weight.
+    fn lost_offset(
+        &self,
+        operand: Id<Value>,
+        real: &ArrayD<f64>,
+        quantized: &weights::Quantized,
+        old: &Value,
+    ) -> Vec<i64> {
+        let outs = real.shape()[0];
+        let groups = match &old.op {
+            // Padding is zero, not the middle.
+            Op::Conv { geometry, .. } if geometry.pads != [0; 4] => return vec![0; outs],
+            Op::Conv { geometry, .. } => geometry.groups,
+            _ => 1,
+        };
+        let middles = self.far_middles(operand);
+        let per_group = real.shape()[1];
+        let lost = |o: usize| -> f64 {
+            let first = o / (outs / groups) * per_group;
+            let (real, integer) = (real.index_axis(Axis(0), o), quantized.weights.index_axis(Axis(0), o));
+            let taps = real.axis_iter(Axis(0)).zip(integer.axis_iter(Axis(0))).enumerate();
+            taps.map(|(i, (real, integer))| {
+                let error: f64 = real.iter().zip(&integer).map(|(r, q)| r / quantized.scale[o] - *q as f64).sum();
+                error * middles[first + i]
+            })
+            .sum()
+        };
+        (0..outs).map(|o| func::quantize(lost(o), WIDEST)).collect()
+    }
+
+    /// Per channel the middle of an interval that does not reach zero, else 0.
+    fn far_middles(&self, id: Id<Value>) -> Vec<f64> {
+        let value = self.new.new.value(id);
+        match &value.op {
+            Op::Input | Op::Map { .. } => (0..value.channels())
+                .map(|c| match value.channel_interval(c) {
+                    Some(i) if !i.contains(0) => (i.lo + i.hi) as f64 / 2.0,
+                    _ => 0.0,
+                })
+                .collect(),
+            Op::Reshape { x } => {
+                let from = self.far_middles(*x);
+                let operand = self.new.new.value(*x);
+                let mean = |c: usize| {
+                    let group = ranges::channels_of_reshape(operand, &value.shape, c);
+                    let count = (group.end() - group.start() + 1) as f64;
+                    group.map(|i| from[i]).sum::<f64>() / count
+                };
+                (0..value.channels()).map(mean).collect()
+            }
+            _ => vec![0.0; value.channels()],
+        }
     }
 
     /// Brings two values to one scale per channel: by an integer factor where the ratio is one, else by a table.
