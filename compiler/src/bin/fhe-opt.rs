@@ -65,8 +65,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         return cli.dev.list();
     }
     let path = cli.listing.as_deref().expect("clap demands the listing");
-    if !cli.dev.names_passes() {
-        return Err(Failure::usage("--passes", "name the passes to run, or see them with --list-passes"));
+    if !cli.dev.names_passes() && cli.dev.prints_graphs() {
+        return Err(Failure::usage("--passes", "name the passes to show, or see them with --list-passes"));
     }
     let passes = cli.dev.pipeline(&[])?;
     let mut observer = cli.dev.observer()?;
