@@ -64,7 +64,7 @@ fn exporters_models_compute_their_reference_outputs() {
         "hz_names",
         "hz_passthrough",
         "keras_mlp",
-        "torch_cnn_ceil.ts13",
+        "torch_cnn.ts13",
         "torch_lenet.dyn18",
         "torch_lenet.ts13",
         "torch_mlp.dyn18",
