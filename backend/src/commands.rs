@@ -101,6 +101,7 @@ impl Session {
         } else {
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
             files::admit_secret(&secret_path, false)?;
+            files::admit(&evaluation_path, files::Kind::EvaluationKey)?;
             let (secret, evaluation) = generate(circuit, &mut Randomness::from_system(), progress);
             files::write_evaluation(&evaluation_path, &evaluation)?;
             files::write_secret(&secret_path, &secret, false)?;

@@ -22,9 +22,10 @@ pub enum Error {
     #[diagnostic(code("backend::bad-circuit-file"), help("give the .fhe file that fhe-compile wrote"))]
     BadCircuitFile { path: PathBuf, why: String },
 
-    #[error("{path}: {source}")]
+    // The cause is in the message, and therefore not a `source`: reports print it once.
+    #[error("{path}: {cause}")]
     #[diagnostic(code("backend::io"), help("check that the path is right, and that it may be read or written"))]
-    Io { path: PathBuf, source: std::io::Error },
+    Io { path: PathBuf, cause: std::io::Error },
 
     #[error("{path}: this file is not {}", wanted.described())]
     #[diagnostic(
@@ -79,9 +80,15 @@ pub enum Error {
     #[error("{path} exists already")]
     #[diagnostic(
         code("backend::secret-exists"),
-        help("without its secret key nothing encrypted under it can be read again: use another path, or --force")
+        help(
+            "without its secret key nothing encrypted under it can be read again: use another path; `keygen --force` alone replaces a secret key"
+        )
     )]
     SecretExists { path: PathBuf },
+
+    #[error("{path} exists already and is not {wanted}")]
+    #[diagnostic(code("backend::output-exists"), help("use another path or remove the file"))]
+    OutputExists { path: PathBuf, wanted: &'static str },
 
     #[error("{got} arrays given, the network has {wanted} inputs")]
     #[diagnostic(code("backend::wrong-inputs"), help("give --input once per input, in the order of the model"))]
@@ -106,8 +113,17 @@ pub enum Error {
     #[diagnostic(code("backend::wrong-labels"), help("give one label per row of the input file"))]
     WrongLabels { labels: usize, rows: usize },
 
+    #[error("{path}: row {row} has the label {label}")]
+    #[diagnostic(code("backend::bad-label"), help("labels are class numbers from 0, one whole number per row"))]
+    BadLabel { path: PathBuf, row: usize, label: f32 },
+
     #[error("{path}: {why}")]
-    #[diagnostic(code("backend::bad-array"), help("give a NumPy .npy file of numbers in C order, shape [rows, ...]"))]
+    #[diagnostic(
+        code("backend::bad-array"),
+        help(
+            "give a NumPy .npy file of shape [rows, ...], saved as float32, float64, uint8, int8, int32 or int64, little-endian"
+        )
+    )]
     BadArray { path: PathBuf, why: String },
 
     #[error(transparent)]
@@ -119,6 +135,6 @@ impl Error {
     /// An input/output error at a path.
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { path, source }
+        move |cause| Self::Io { path, cause }
     }
 }

@@ -3,9 +3,11 @@
 //! A header says kind, version, circuit, key, length and checksum. Lengths are computed from the circuit's parameter
 //! set and compared before anything is allocated, so a damaged or hostile file costs no more memory than an honest
 //! one. The checksum finds damage; it does not say who wrote the file.
+//!
+//! What is written replaces only an empty file or one of its own kind, and never a device or link.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use tfhe::core_crypto::commons::math::random::Seed;
@@ -15,6 +17,7 @@ use crate::circuit::{Binding, Circuit, Digest, KeyId};
 use crate::encrypt::{EncryptedInputs, EncryptedOutputs};
 use crate::error::Error;
 use crate::keys::{EvaluationKeys, SecretKeys, Sizes};
+use crate::output::{self, Form};
 use crate::tensor::Tensor;
 
 const MAGIC: [u8; 8] = *b"fhe-run\0";
@@ -47,23 +50,38 @@ impl Kind {
         }
     }
 
+    /// The kind of a file that begins with these bytes.
+    pub(crate) fn of(front: &[u8]) -> Option<Self> {
+        let tag = front.strip_prefix(&MAGIC)?.get(4..8)?;
+        Self::ALL.into_iter().find(|kind| kind.tag().to_le_bytes() == tag)
+    }
+
     fn tag(self) -> u32 {
         1 + Self::ALL.iter().position(|k| *k == self).expect("listed") as u32
     }
 }
 
-/// Writes a secret key, readable by its owner alone; an existing file is replaced only with `force`.
+/// Writes a secret key, readable by its owner alone; an existing one is replaced only with `force`.
 pub fn write_secret(path: &Path, keys: &SecretKeys, force: bool) -> Result<(), Error> {
-    if !force && path.exists() {
-        return Err(Error::SecretExists { path: path.into() });
-    }
+    admit_secret(path, force)?;
     let (big, small) = keys.bits();
     let payload: Zeroizing<Vec<u8>> = Zeroizing::new(big.iter().chain(small).map(|bit| *bit as u8).collect());
     write(path, Kind::SecretKey, keys.binding(), &[&payload])
 }
 
+/// Refuses a path whose file one of the kind may not replace; to be asked before the work for it is done.
+pub fn admit(path: &Path, kind: Kind) -> Result<(), Error> {
+    output::admit(path, Form::Ours(kind))
+}
+
+/// Whether two paths lead to one file, which need not be there yet.
+pub fn same_place(a: &Path, b: &Path) -> bool {
+    output::same(a, b)
+}
+
 /// Refuses to replace a secret key without `force`; to be asked before the keys are made.
 pub fn admit_secret(path: &Path, force: bool) -> Result<(), Error> {
+    admit(path, Kind::SecretKey)?;
     if !force && path.exists() { Err(Error::SecretExists { path: path.into() }) } else { Ok(()) }
 }
 
@@ -188,19 +206,8 @@ fn checksum(header: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// Whether a file is there and holds a secret key.
-fn holds_secret(path: &Path) -> bool {
-    let mut front = [0; 16];
-    let read = path.is_file() && File::open(path).and_then(|mut file| file.read_exact(&mut front)).is_ok();
-    read && front[..8] == MAGIC && front[12..] == Kind::SecretKey.tag().to_le_bytes()
-}
-
-/// Writes beside the path and renames, so that a file is there whole or not at all. Nothing but another secret key
-/// replaces a secret key.
+/// Writes a header and its payload.
 fn write(path: &Path, kind: Kind, binding: &Binding, parts: &[&[u8]]) -> Result<(), Error> {
-    if kind != Kind::SecretKey && holds_secret(path) {
-        return Err(Error::SecretExists { path: path.into() });
-    }
     let mut header = Vec::with_capacity(HEADER);
     header.extend(MAGIC);
     header.extend(VERSION.to_le_bytes());
@@ -210,27 +217,8 @@ fn write(path: &Path, kind: Kind, binding: &Binding, parts: &[&[u8]]) -> Result<
     header.extend(parts.iter().map(|p| p.len() as u64).sum::<u64>().to_le_bytes());
     let sum = checksum(&header, parts);
     header.extend(sum);
-
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    let part = path.with_file_name(name);
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    if kind == Kind::SecretKey {
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    }
-    let written = options.open(&part).and_then(|mut file| {
-        file.write_all(&header)?;
-        parts.iter().try_for_each(|p| file.write_all(p))?;
-        file.sync_all()?;
-        std::fs::rename(&part, path)
-    });
-    written.map_err(|source| {
-        // Best effort: the error that matters is the one reported.
-        let _ = std::fs::remove_file(&part);
-        Error::Io { path: path.into(), source }
-    })
+    let all: Vec<&[u8]> = std::iter::once(header.as_slice()).chain(parts.iter().copied()).collect();
+    output::write(path, Form::Ours(kind), &all)
 }
 
 fn read(

@@ -20,6 +20,7 @@ pub mod keys;
 pub mod keyswitch;
 pub mod linear;
 pub mod measure;
+mod output;
 pub mod progress;
 mod rotate;
 pub mod tensor;

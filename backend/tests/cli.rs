@@ -74,6 +74,49 @@ fn the_commands_of_client_and_server_fit_together() {
     let (code, message) = refused(dir, "predict x.npy --input x.npy");
     assert!(code == 1 && message.contains("not a circuit"), "{message}");
     assert!(!at("z.ct").exists());
+
+    let bytes = |name: &str| std::fs::read(at(name)).expect("written before");
+    let (key, model) = (bytes("s.key"), bytes("m.fhe"));
+    let (code, message) = refused(dir, "decrypt m.fhe --secret s.key --input y.ct -o s.key");
+    assert!(code == 1 && message.contains("secret-exists"), "{message}");
+    for line in [
+        "keygen m.fhe --secret m.fhe --evaluation new.key --force",
+        "keygen m.fhe --secret new.key --evaluation m.fhe",
+        "encrypt m.fhe --secret s.key --input x.npy -o m.fhe",
+        "eval m.fhe --evaluation e.key --input x.ct -o x.ct",
+        "decrypt m.fhe --secret s.key --input y.ct -o m.fhe",
+    ] {
+        let (code, message) = refused(dir, line);
+        assert!(code == 1 && message.contains("output-exists"), "{line}: {message}");
+    }
+    assert!(bytes("s.key") == key && bytes("m.fhe") == model && !at("new.key").exists());
+    #[cfg(target_os = "linux")]
+    {
+        let output = run(dir, "decrypt m.fhe --secret s.key --input y.ct -o /dev/stdout");
+        assert!(output.status.success() && output.stdout == [bytes("y.npy"), bytes("y.1.npy")].concat());
+        let (code, message) = refused(dir, "encrypt m.fhe --secret s.key --input x.npy -o /dev/full");
+        assert!(code == 1 && message.contains("/dev/full: No space left"), "{message}");
+    }
+}
+
+#[test]
+fn one_path_for_both_keys_is_refused_and_leaves_nothing() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for line in ["--secret n.key --evaluation n.key", "--secret n.key --evaluation ./n.key --force"] {
+        let (code, message) = refused(dir.path(), &format!("keygen m.fhe {line}"));
+        assert!(
+            code == 2 && message.contains("--secret n.key") && message.contains("n.key name one file"),
+            "{message}"
+        );
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 0);
+}
+
+#[test]
+fn the_cause_of_a_failure_is_told_once() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (code, message) = refused(dir.path(), "predict missing.fhe --input x.npy");
+    assert!(code == 1 && message.matches("os error 2").count() == 1, "{message}");
 }
 
 #[test]

@@ -72,6 +72,8 @@ fn damaged_files_are_refused() {
     let inputs = [rows(2, &[5, 3], -4, 4)];
     let x = encrypt(&circuit, &KEYS.secret, &inputs, &mut Randomness::insecure_deterministic(2)).expect("in range");
     let read = |change: &dyn Fn(&mut Vec<u8>)| {
+        // A file altered past recognition is not replaced.
+        let _ = std::fs::remove_file(&path);
         files::write_inputs(&path, &x).expect("a temporary folder");
         alter(&path, change);
         files::read_inputs(&path, &circuit)

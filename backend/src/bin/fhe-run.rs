@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use clap::{Args, Parser, Subcommand};
-use fhe_backend::arrays::{RowRange, read_labels, write_array};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use fhe_backend::arrays::{RowRange, admit_array, read_labels, write_array};
 use fhe_backend::commands::{self, Session};
+use fhe_backend::files::Kind;
 use fhe_backend::{Circuit, Error, Randomness, Step, decrypt, encrypt, evaluate, files, generate, measure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -146,6 +148,11 @@ fn main() -> ExitCode {
     match std::panic::catch_unwind(|| run(cli.command)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(Failure::BrokenPipe)) => ExitCode::SUCCESS,
+        Ok(Err(Failure::Usage(message))) => {
+            // When stderr is gone there is nobody to tell.
+            let _ = Cli::command().error(ErrorKind::ArgumentConflict, message).print();
+            ExitCode::from(2)
+        }
         Ok(Err(Failure::Refused(error))) => {
             eprintln!("{:?}", miette::Report::new(error));
             ExitCode::from(1)
@@ -159,6 +166,7 @@ fn main() -> ExitCode {
 
 enum Failure {
     Refused(Error),
+    Usage(String),
     BrokenPipe,
 }
 
@@ -182,8 +190,15 @@ fn run(command: Command) -> Result<(), Failure> {
     let progress = |step: Step<'_>| bar.show(step);
     match command {
         Command::Keygen { model, secret, evaluation, force } => {
+            if files::same_place(&secret, &evaluation) {
+                let (a, b) = (secret.display(), evaluation.display());
+                return Err(Failure::Usage(format!(
+                    "--secret {a} and --evaluation {b} name one file, two are written"
+                )));
+            }
             let circuit = commands::load_circuit(&model)?;
             files::admit_secret(&secret, force)?;
+            files::admit(&evaluation, Kind::EvaluationKey)?;
             let (secret_keys, evaluation_keys) = generate(&circuit, &mut Randomness::from_system(), &progress);
             // The secret key last: when a file cannot be written, a key that --force replaces is still there.
             files::write_evaluation(&evaluation, &evaluation_keys)?;
@@ -193,6 +208,7 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Encrypt { model, secret, data, output } => {
             let circuit = commands::load_circuit(&model)?;
+            files::admit(&output, Kind::Inputs)?;
             let keys = files::read_secret(&secret, &circuit)?;
             let integers = commands::quantize(&circuit, &data.read(&circuit)?)?;
             let inputs = encrypt(&circuit, &keys, &integers, &mut Randomness::from_system())?;
@@ -202,6 +218,7 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Eval { model, evaluation, input, output } => {
             let circuit = commands::load_circuit(&model)?;
+            files::admit(&output, Kind::Outputs)?;
             let inputs = files::read_inputs(&input, &circuit)?;
             let keys = files::read_evaluation(&evaluation, &circuit)?;
             keys.binding().admit(&input.display().to_string(), inputs.binding())?;
@@ -221,10 +238,9 @@ fn run(command: Command) -> Result<(), Failure> {
             let arrays = commands::model_outputs(&circuit, &integers);
             match output {
                 Some(path) => {
-                    for (i, array) in arrays.iter().enumerate() {
-                        write_array(&numbered(&path, i), array)?;
-                    }
-                    Ok(())
+                    let paths: Vec<PathBuf> = (0..arrays.len()).map(|i| numbered(&path, i)).collect();
+                    paths.iter().try_for_each(|path| admit_array(path))?;
+                    Ok(paths.iter().zip(&arrays).try_for_each(|(path, array)| write_array(path, array))?)
                 }
                 None => {
                     let classes = commands::classes(&circuit, &integers);
@@ -294,9 +310,10 @@ fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// `y.npy`, `y.1.npy`, `y.2.npy`, …
+/// `y.npy`, `y.1.npy`, `y.2.npy`, …; a device or pipe takes them all.
 fn numbered(path: &Path, index: usize) -> PathBuf {
-    if index == 0 { path.into() } else { path.with_extension(format!("{index}.npy")) }
+    let stream = std::fs::metadata(path).is_ok_and(|there| !there.is_file());
+    if index == 0 || stream { path.into() } else { path.with_extension(format!("{index}.npy")) }
 }
 
 /// A progress bar on stderr: only on a terminal, and only for work longer than a quarter of a second.
