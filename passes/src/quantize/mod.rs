@@ -9,6 +9,7 @@
 //! requantizing table.
 
 mod grid;
+mod offset;
 mod weights;
 
 use std::collections::{BTreeSet, HashMap};
@@ -317,6 +318,18 @@ impl Quantizer<'_, '_, '_> {
                 taps.mapv_inplace(|w| w * f64::from(scales[first + i]));
             }
         }
+        // A channel that never moves is a summand: its weights need no integers.
+        let padded = matches!(&old.op, Op::Conv { geometry, .. } if geometry.pads != [0; 4]);
+        let mut still = vec![0.0; outs];
+        for (o, mut channel) in real.axis_iter_mut(Axis(0)).enumerate() {
+            let first = o / (outs / groups) * per_group;
+            for (i, mut taps) in channel.axis_iter_mut(Axis(0)).enumerate().filter(|_| !padded) {
+                if let Some(point) = self.point(operand, first + i) {
+                    still[o] += taps.sum() * point as f64;
+                    taps.fill(0.0);
+                }
+            }
+        }
         let natural = weights::best_scales(&real, bits);
         let widths = seen_widths(old, outs);
         // What the natural scale would clip is clipped at that scale only: another one just changes the length of the
@@ -342,7 +355,7 @@ impl Quantizer<'_, '_, '_> {
                 }
             }
         };
-        let lost = self.lost_offset(operand, &real, &quantized, old);
+        let lost = self.lost_offset(operand, &real, &quantized, &still, old);
         let name = self.graph.constant(w).name.clone();
         let w = self.new.new.push_const(&format!("{name}.q"), Data::Int(Arc::new(quantized.weights)));
         let op = match &old.op {
@@ -368,61 +381,6 @@ impl Quantizer<'_, '_, '_> {
         let x = self.push(raw, true);
         let c = self.new.new.push_const(&format!("{}.offset", old.name), ints(lost));
         Ok(self.push(Value { op: Op::AddClear { x, c }, elem: Elem::IntUnknown, facts, ..old.clone() }, true))
-    }
-
-    /// What rounding the weights takes from each output channel for operands that never come near zero, in units of the
-    /// channel: such an operand is its middle and a small rest, and only the rest is worth the width of a weight.
-    fn lost_offset(
-        &self,
-        operand: Id<Value>,
-        real: &ArrayD<f64>,
-        quantized: &weights::Quantized,
-        old: &Value,
-    ) -> Vec<i64> {
-        let outs = real.shape()[0];
-        let groups = match &old.op {
-            // Padding is zero, not the middle.
-            Op::Conv { geometry, .. } if geometry.pads != [0; 4] => return vec![0; outs],
-            Op::Conv { geometry, .. } => geometry.groups,
-            _ => 1,
-        };
-        let middles = self.far_middles(operand);
-        let per_group = real.shape()[1];
-        let lost = |o: usize| -> f64 {
-            let first = o / (outs / groups) * per_group;
-            let (real, integer) = (real.index_axis(Axis(0), o), quantized.weights.index_axis(Axis(0), o));
-            let taps = real.axis_iter(Axis(0)).zip(integer.axis_iter(Axis(0))).enumerate();
-            taps.map(|(i, (real, integer))| {
-                let error: f64 = real.iter().zip(&integer).map(|(r, q)| r / quantized.scale[o] - *q as f64).sum();
-                error * middles[first + i]
-            })
-            .sum()
-        };
-        (0..outs).map(|o| func::quantize(lost(o), WIDEST)).collect()
-    }
-
-    /// Per channel the middle of an interval that does not reach zero, else 0.
-    fn far_middles(&self, id: Id<Value>) -> Vec<f64> {
-        let value = self.new.new.value(id);
-        match &value.op {
-            Op::Input | Op::Map { .. } => (0..value.channels())
-                .map(|c| match value.channel_interval(c) {
-                    Some(i) if !i.contains(0) => (i.lo + i.hi) as f64 / 2.0,
-                    _ => 0.0,
-                })
-                .collect(),
-            Op::Reshape { x } => {
-                let from = self.far_middles(*x);
-                let operand = self.new.new.value(*x);
-                let mean = |c: usize| {
-                    let group = ranges::channels_of_reshape(operand, &value.shape, c);
-                    let count = (group.end() - group.start() + 1) as f64;
-                    group.map(|i| from[i]).sum::<f64>() / count
-                };
-                (0..value.channels()).map(mean).collect()
-            }
-            _ => vec![0.0; value.channels()],
-        }
     }
 
     /// Brings two values to one scale per channel: by an integer factor where the ratio is one, else by a table.

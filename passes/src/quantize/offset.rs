@@ -1,0 +1,72 @@
+//! Inputs that stay away from zero: what rounding the weights would take from them goes into a bias.
+
+use fhe_ir::{Id, Op, Value, func, ranges};
+use ndarray::{ArrayD, Axis};
+
+use super::{Quantizer, WIDEST, weights};
+
+impl Quantizer<'_, '_, '_> {
+    /// What rounding the weights takes from each output channel for operands that never come near zero, in units of the
+    /// channel: such an operand is its middle and a small rest, and only the rest is worth the width of a weight. `still` is
+    /// what channels that never move add, as a real number.
+    pub(super) fn lost_offset(
+        &self,
+        operand: Id<Value>,
+        real: &ArrayD<f64>,
+        quantized: &weights::Quantized,
+        still: &[f64],
+        old: &Value,
+    ) -> Vec<i64> {
+        let outs = real.shape()[0];
+        let groups = match &old.op {
+            // Padding is zero, not the middle.
+            Op::Conv { geometry, .. } if geometry.pads != [0; 4] => return vec![0; outs],
+            Op::Conv { geometry, .. } => geometry.groups,
+            _ => 1,
+        };
+        let middles = self.far_middles(operand);
+        let per_group = real.shape()[1];
+        let lost = |o: usize| -> f64 {
+            let first = o / (outs / groups) * per_group;
+            let (real, integer) = (real.index_axis(Axis(0), o), quantized.weights.index_axis(Axis(0), o));
+            let taps = real.axis_iter(Axis(0)).zip(integer.axis_iter(Axis(0))).enumerate();
+            taps.map(|(i, (real, integer))| {
+                let error: f64 = real.iter().zip(&integer).map(|(r, q)| r / quantized.scale[o] - *q as f64).sum();
+                error * middles[first + i]
+            })
+            .sum()
+        };
+        (0..outs).map(|o| func::quantize(lost(o) + still[o] / quantized.scale[o], WIDEST)).collect()
+    }
+
+    /// The integer of an input channel or map channel that has one alone, other than 0.
+    pub(super) fn point(&self, id: Id<Value>, channel: usize) -> Option<i64> {
+        let value = self.new.new.value(id);
+        let interval = value.channel_interval(channel).filter(|_| matches!(value.op, Op::Input | Op::Map { .. }));
+        interval.filter(|i| i.lo == i.hi && i.lo != 0).map(|i| i.lo)
+    }
+
+    /// Per channel the middle of an interval that does not reach zero, else 0.
+    fn far_middles(&self, id: Id<Value>) -> Vec<f64> {
+        let value = self.new.new.value(id);
+        match &value.op {
+            Op::Input | Op::Map { .. } => (0..value.channels())
+                .map(|c| match value.channel_interval(c) {
+                    Some(i) if !i.contains(0) => (i.lo + i.hi) as f64 / 2.0,
+                    _ => 0.0,
+                })
+                .collect(),
+            Op::Reshape { x } => {
+                let from = self.far_middles(*x);
+                let operand = self.new.new.value(*x);
+                let mean = |c: usize| {
+                    let group = ranges::channels_of_reshape(operand, &value.shape, c);
+                    let count = (group.end() - group.start() + 1) as f64;
+                    group.map(|i| from[i]).sum::<f64>() / count
+                };
+                (0..value.channels()).map(mean).collect()
+            }
+            _ => vec![0.0; value.channels()],
+        }
+    }
+}
