@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fhe_ir::{Data, Elem, Facts, Func, Graph, Id, Interval, Op, Output, Phase, Rebuild, Value, func, ranges};
-use ndarray::{Array1, ArrayD, Axis};
+use ndarray::{Array1, Axis};
 
 use crate::pass::{Pass, PassCx, PassError, Place};
 
