@@ -2,8 +2,8 @@
 
 use crate::{expect_none, texts_below};
 
-/// Folders of single machines.
-const PLACES: [&str; 6] = ["/work/", "/tmp/", "/root/", "/home/", "/Users/", "/mnt/"];
+/// First folders of absolute paths that only one machine has.
+const PLACES: [&str; 6] = ["work", "tmp", "root", "home", "Users", "mnt"];
 
 const ENDINGS: [&str; 16] = [
     ".rs",
@@ -24,10 +24,10 @@ const ENDINGS: [&str; 16] = [
     ".gitignore",
 ];
 
-/// Whether an absolute path begins in the line; `https://x.org/work/` and `docs/work/` are none.
+/// The first folder of an absolute path in the line; a folder of a web address or of a relative path is none.
 fn leak(line: &str) -> Option<&'static str> {
     PLACES.into_iter().find(|place| {
-        line.match_indices(place)
+        line.match_indices(&format!("/{place}/"))
             .any(|(at, _)| !line[..at].ends_with(|before: char| before.is_alphanumeric() || "._-/}".contains(before)))
     })
 }
@@ -50,10 +50,12 @@ fn no_file_names_an_absolute_path() {
 
 #[test]
 fn only_paths_from_the_root_are_leaks() {
-    assert_eq!(leak("see /tmp/x"), Some("/tmp/"));
-    assert_eq!(leak("--out=/home/me"), Some("/home/"));
-    for fine in ["https://example.org/work/x", "docs/work/x", "../tmp/x", "${ROOT}/tmp/x"] {
-        assert_eq!(leak(fine), None, "{fine}");
+    for place in PLACES {
+        assert_eq!(leak(&format!("see /{place}/x")), Some(place));
+        assert_eq!(leak(&format!("--out=/{place}/me")), Some(place));
+        for front in ["https://example.org", "docs", "..", "${ROOT}"] {
+            assert_eq!(leak(&format!("{front}/{place}/x")), None, "{front}");
+        }
     }
 }
 
