@@ -41,6 +41,25 @@ pub enum DataError {
         /// Type of its header.
         got: String,
     },
+    /// Rows that the model cannot take.
+    #[error("the rows of {path} do not fit the model")]
+    #[diagnostic(
+        code("data::rows"),
+        help("give an array [rows, ...] of the model's row shape, without NaN or infinities")
+    )]
+    Rows {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        source: fhe_ir::client::ClientError,
+    },
+    /// A file without rows.
+    #[error("{path} has no rows")]
+    #[diagnostic(code("data::no-rows"), help("give at least one row; ranges from a few rows seldom fit others"))]
+    NoRows {
+        /// The file.
+        path: PathBuf,
+    },
     /// Labels do not fit the rows.
     #[error("{path} has {got} labels for {rows} rows")]
     #[diagnostic(code("data::labels"), help("give one label per row of --evaluate"))]

@@ -165,8 +165,11 @@ fn calibration_data_that_does_not_fit_is_refused() {
     let mut bytes = vec![];
     ArrayD::<f32>::zeros(vec![8, 4]).write_npy(&mut bytes).unwrap();
     std::fs::write(place.at("cut.npy"), &bytes[..bytes.len() - 3]).unwrap();
-    place.refuses("mlp2.onnx --calibration wide.npy", "passes::bad-calibration", &["[5]", "[4]"]);
-    place.refuses("mlp2.onnx --calibration nan.npy", "passes::bad-calibration", &["NaN", "row 3"]);
+    write_npy(place.at("none.npy"), &Array2::<f32>::zeros((0, 4))).unwrap();
+    place.refuses("mlp2.onnx --calibration none.npy", "data::no-rows", &["none.npy"]);
+    place.refuses("mlp2.onnx --calibration wide.npy", "data::rows", &["wide.npy", "[5]", "[4]"]);
+    place.refuses("mlp2.onnx --calibration nan.npy", "data::rows", &["nan.npy", "NaN", "row 3"]);
+    place.refuses("mlp2.onnx --calibration x.npy --evaluate nan.npy", "data::rows", &["nan.npy", "row 3"]);
     place.refuses("mlp2.onnx --calibration cut.npy", "data::not-npy", &["cut.npy"]);
     place.refuses("mlp2.onnx --calibration x.npy --evaluate x.npy --labels x.npy", "data::labels", &["256", "64"]);
 }

@@ -8,7 +8,7 @@ use fhe_compiler::compile::{Compiled, Job, Outcome, compile_with};
 use fhe_compiler::dev::DevArgs;
 use fhe_compiler::failure::Failure;
 use fhe_compiler::{arguments, data, inspect, onnx, report, sweep};
-use fhe_ir::{Graph, SecurityCurve};
+use fhe_ir::{Graph, SecurityCurve, client};
 use fhe_passes::params::ErrorTarget;
 use fhe_passes::{CalibrationMethod, Options, Ranges, pipeline};
 use ndarray::ArrayD;
@@ -201,6 +201,15 @@ fn job_digest(args: &Compile, model: &Graph, rows: &Rows) -> String {
     hasher.finalize().to_hex()[..12].to_owned()
 }
 
+/// Rows of the model's first input, checked.
+fn rows_of(path: &Path, model: &Graph) -> Result<ArrayD<f32>, data::DataError> {
+    let rows = data::read_npy(path)?;
+    if rows.shape().first() == Some(&0) {
+        return Err(data::DataError::NoRows { path: path.into() });
+    }
+    client::check_rows(model, 0, &rows).map_err(|source| data::DataError::Rows { path: path.into(), source })
+}
+
 /// Calibration rows below which a warning is due.
 const FEW_ROWS: usize = 16;
 
@@ -215,7 +224,7 @@ impl Rows {
     fn load(args: &Compile, model: &Graph, assumed: &mut Vec<String>) -> Result<Self, Failure> {
         let shapes: Vec<_> = model.inputs().iter().map(|i| model.value(*i).shape.clone()).collect();
         let calibration = match &args.calibration {
-            Some(path) => vec![data::read_npy(path)?],
+            Some(path) => vec![rows_of(path, model)?],
             None => {
                 let kind = args.input_range.map_or("N(0,1)".into(), |(lo, hi)| format!("uniform in [{lo}, {hi}]"));
                 if args.input_range.is_none() {
@@ -227,9 +236,9 @@ impl Rows {
                 shapes.iter().map(|s| data::synthetic_rows(s, 512, args.input_range, args.seed)).collect()
             }
         };
-        let mut evaluate: Vec<_> = args.evaluate.iter().map(|p| data::read_npy(p)).collect::<Result<_, _>>()?;
-        if evaluate.iter().any(|x| x.shape().first() == Some(&0)) || args.evaluate_rows == Some(0) {
-            return Err(Failure::usage("--evaluate", "there are no rows to measure accuracy on"));
+        let mut evaluate: Vec<_> = args.evaluate.iter().map(|p| rows_of(p, model)).collect::<Result<_, _>>()?;
+        if args.evaluate_rows == Some(0) {
+            return Err(Failure::usage("--evaluate-rows", "there are no rows to measure accuracy on"));
         }
         if calibration.iter().any(|x| (1..FEW_ROWS).contains(&x.shape().first().copied().unwrap_or(0))) {
             eprintln!("warning: ranges from fewer than {FEW_ROWS} calibration rows seldom fit other rows");
