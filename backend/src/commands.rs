@@ -244,7 +244,7 @@ pub fn measurement_table(circuit: &Circuit, measurements: &[Measurement]) -> Str
     for m in measurements {
         let value = graph.value(m.value);
         let switched = users[m.value.index()].iter().any(|u| matches!(graph.value(*u).op, Op::Keyswitch { .. }));
-        let shown = matches!(value.op, Op::Input | Op::Pbs { .. } | Op::Keyswitch { .. })
+        let shown = matches!(value.op, Op::Input { .. } | Op::Pbs { .. } | Op::Keyswitch { .. })
             || switched
             || graph.is_output(m.value);
         if !shown || m.count == 0 {

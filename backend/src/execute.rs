@@ -118,7 +118,7 @@ fn evaluate_rows(
             })
             .collect();
         let tensor = match &value.op {
-            Op::Input => fresh.next().expect("one tensor per input"),
+            Op::Input { .. } => fresh.next().expect("one tensor per input"),
             Op::Keyswitch { .. } => keys.keyswitch(&operands[0], &|_| {}),
             Op::Pbs { .. } => {
                 let lookup = Lookup::new(graph, value).expect("checked: a pbs with ciphers");

@@ -39,7 +39,7 @@ pub fn apply(graph: &Graph, value: &Value, mut operands: Vec<Tensor>, delta: u64
         }
         Op::Reshape { .. } => x.reshaped(shape),
         Op::Transpose { perm, .. } => transpose(&x, shape, perm),
-        Op::Input
+        Op::Input { .. }
         | Op::AvgPool { .. }
         | Op::MaxPool { .. }
         | Op::BatchNorm { .. }

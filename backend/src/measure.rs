@@ -77,7 +77,7 @@ impl Observed<'_> {
         let cipher = self.circuit.cipher(value);
         let mut misread = 0;
         let integers = match &value.op {
-            Op::Input => {
+            Op::Input { .. } => {
                 let words = self.inputs[self.taken].iter().map(|&m| m as u64).collect();
                 self.taken += 1;
                 Tensor::new(tensor.rows, tensor.shape.clone(), 1, words)

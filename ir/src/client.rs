@@ -3,8 +3,9 @@
 use ndarray::{ArrayD, Axis};
 
 use crate::eval::kernels::for_each_channel;
-use crate::func::quantize;
-use crate::graph::{Elem, Graph, Post};
+use crate::func::{self, quantize};
+use crate::graph::{Elem, Graph, Post, Value};
+use crate::op::Op;
 
 /// Data that a network cannot take.
 #[derive(Clone, Debug, PartialEq, thiserror::Error, miette::Diagnostic)]
@@ -97,13 +98,25 @@ pub fn check_rows(graph: &Graph, index: usize, x: &ArrayD<f32>) -> Result<ArrayD
     Ok(x)
 }
 
-/// Quantizes rows of input `index`: `clamp(round(x/scale), lo, hi)` per channel.
+/// Applies the functions that an input leaves to the client, in place; `x` is `[rows, ...]`.
+pub(crate) fn prepare(graph: &Graph, value: &Value, x: &mut ArrayD<f32>) {
+    let Op::Input { pre } = &value.op else { return };
+    if !pre.is_empty() {
+        for_each_channel(x, |channel, e| {
+            *e = func::chain(pre, f64::from(*e), |c| graph.constant(c).channel(channel)) as f32;
+        });
+    }
+}
+
+/// Quantizes rows of input `index`: the input's own functions, then `clamp(round(x/scale), lo, hi)` per channel.
 ///
 /// # Panics
 /// In real phases: an integer graph has integer inputs with scales.
 pub fn quantize_rows(graph: &Graph, index: usize, x: &ArrayD<f32>) -> Result<ArrayD<i64>, ClientError> {
-    let mut x = check_rows(graph, index, x)?.mapv(f64::from);
+    let mut x = check_rows(graph, index, x)?;
     let value = graph.value(graph.inputs()[index]);
+    prepare(graph, value, &mut x);
+    let mut x = x.mapv(f64::from);
     for_each_channel(&mut x, |channel, e| {
         let to = value.channel_interval(channel).expect("verified: inputs of integer graphs are integers");
         let scale = value.channel_scale(channel).expect("verified: inputs of integer graphs have a scale");

@@ -120,6 +120,20 @@ impl Func {
     }
 }
 
+impl Func {
+    /// Puts another constant in the place of the function's own.
+    pub(crate) fn replace_constant(&mut self, mut f: impl FnMut(Id<Const>) -> Id<Const>) {
+        if let Self::Mul(c) | Self::Add(c) = self {
+            *c = f(*c);
+        }
+    }
+}
+
+/// The functions of `links` applied to `x`, first one first.
+pub fn chain(links: &[Func], x: f64, constant: impl Fn(Id<Const>) -> f64) -> f64 {
+    links.iter().fold(x, |x, link| link.apply(x, &constant))
+}
+
 /// The integer nearest to `x` (halves to even, as ONNX rounds) inside `to`; NaN gives the nearest to zero.
 pub fn quantize(x: f64, to: Interval) -> i64 {
     if x.is_nan() {

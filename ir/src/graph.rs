@@ -357,7 +357,7 @@ impl Graph {
 
     /// Ids of the inputs, in order.
     pub fn inputs(&self) -> Vec<Id<Value>> {
-        self.iter().filter(|(_, v)| matches!(v.op, Op::Input)).map(|(id, _)| id).collect()
+        self.iter().filter(|(_, v)| matches!(v.op, Op::Input { .. })).map(|(id, _)| id).collect()
     }
 
     /// For each value, the values that read it, in order.

@@ -40,7 +40,10 @@ impl PoolGeometry {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
     /// An input of the network; in the circuit, its encryption.
-    Input,
+    Input {
+        /// Functions of a real number that the client applies before it quantizes and encrypts, first applied first.
+        pre: Vec<Func>,
+    },
     /// Dense layer: `[1, in] → [1, out]` with weights `[out, in]`.
     Dot {
         /// Operand.
@@ -206,7 +209,7 @@ impl Op {
     /// Keyword in the text form.
     pub fn keyword(&self) -> &'static str {
         match self {
-            Self::Input => "input",
+            Self::Input { .. } => "input",
             Self::Dot { .. } => "dot",
             Self::Conv { .. } => "conv",
             Self::SumPool { .. } => "sum-pool",
@@ -232,7 +235,7 @@ impl Op {
     /// Values the op reads, in order.
     pub fn operands(&self) -> Vec<Id<Value>> {
         match self {
-            Self::Input => vec![],
+            Self::Input { .. } => vec![],
             Self::Add { a, b } | Self::Sub { a, b } => vec![*a, *b],
             Self::Dot { x, .. }
             | Self::Conv { x, .. }
@@ -257,7 +260,7 @@ impl Op {
     /// The same op with its operands replaced.
     pub fn with_operands(mut self, mut f: impl FnMut(Id<Value>) -> Id<Value>) -> Self {
         match &mut self {
-            Self::Input => {}
+            Self::Input { .. } => {}
             Self::Add { a, b } | Self::Sub { a, b } => {
                 *a = f(*a);
                 *b = f(*b);
@@ -292,8 +295,8 @@ impl Op {
             Self::Map { shift, chain, .. } => {
                 shift.iter().copied().chain(chain.iter().filter_map(Func::constant)).collect()
             }
-            Self::Input
-            | Self::SumPool { .. }
+            Self::Input { pre } => pre.iter().filter_map(Func::constant).collect(),
+            Self::SumPool { .. }
             | Self::AvgPool { .. }
             | Self::MaxPool { .. }
             | Self::Add { .. }
@@ -324,13 +327,11 @@ impl Op {
                     *c = f(*c);
                 }
                 for link in chain {
-                    if let Func::Mul(c) | Func::Add(c) = link {
-                        *c = f(*c);
-                    }
+                    link.replace_constant(&mut f);
                 }
             }
-            Self::Input
-            | Self::SumPool { .. }
+            Self::Input { pre } => pre.iter_mut().for_each(|link| link.replace_constant(&mut f)),
+            Self::SumPool { .. }
             | Self::AvgPool { .. }
             | Self::MaxPool { .. }
             | Self::Add { .. }
@@ -373,7 +374,7 @@ impl Op {
             | Self::Pad { .. }
             | Self::Reshape { .. }
             | Self::Transpose { .. } => true,
-            Self::Input
+            Self::Input { .. }
             | Self::MaxPool { .. }
             | Self::Map { .. }
             | Self::Lut { .. }

@@ -20,7 +20,7 @@ pub fn infer(graph: &Graph, op: &Op, shape: &[usize]) -> Result<Option<Vec<Inter
     let too_wide = || format!("the interval leaves ±2^{}", Interval::LIMIT.ilog2());
     let zero = Interval::point(0);
     let intervals = match op {
-        Op::Input | Op::Map { .. } | Op::AvgPool { .. } | Op::MaxPool { .. } | Op::BatchNorm { .. } => {
+        Op::Input { .. } | Op::Map { .. } | Op::AvgPool { .. } | Op::MaxPool { .. } | Op::BatchNorm { .. } => {
             return Ok(None);
         }
         Op::Dot { x, w } => {

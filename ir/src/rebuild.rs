@@ -91,7 +91,7 @@ pub fn sweep(graph: Graph) -> Graph {
         live[output.value.index()] = true;
     }
     for (id, value) in graph.iter().rev() {
-        if matches!(value.op, Op::Input) {
+        if matches!(value.op, Op::Input { .. }) {
             live[id.index()] = true;
         }
         if live[id.index()] {

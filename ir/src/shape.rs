@@ -19,8 +19,13 @@ pub fn infer(graph: &Graph, op: &Op, stated: &[usize]) -> Result<Vec<usize>, Str
         }
     };
     match op {
-        Op::Input => match stated {
-            [1, rest @ ..] if !rest.is_empty() && rest.iter().all(|&d| d > 0) => Ok(stated.to_vec()),
+        Op::Input { .. } => match stated {
+            [1, rest @ ..] if !rest.is_empty() && rest.iter().all(|&d| d > 0) => {
+                for c in op.constants() {
+                    per_channel(c, stated)?;
+                }
+                Ok(stated.to_vec())
+            }
             _ => Err(format!("an input has shape [1, ...] without empty axes, not {stated:?}")),
         },
         Op::Dot { x, w } => match (shape(*x), graph.constant(*w).data.shape()) {

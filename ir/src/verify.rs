@@ -182,7 +182,7 @@ fn phase(graph: &Graph, value: &Value) -> Result<(), String> {
         Op::Lut { .. } => phase == Phase::Tabled,
         Op::Keyswitch { .. } | Op::Pbs { .. } => phase == Phase::Circuit,
         Op::SumPool { .. }
-        | Op::Input
+        | Op::Input { .. }
         | Op::Dot { .. }
         | Op::Conv { .. }
         | Op::AddClear { .. }
@@ -200,19 +200,24 @@ fn phase(graph: &Graph, value: &Value) -> Result<(), String> {
     }
     let elem = match value.elem {
         Elem::F32 => phase.is_real(),
-        Elem::IntUnknown => phase == Phase::Quantized && !matches!(value.op, Op::Map { .. } | Op::Input),
+        Elem::IntUnknown => phase == Phase::Quantized && !matches!(value.op, Op::Map { .. } | Op::Input { .. }),
         Elem::Int(i) => !phase.is_real() && Interval::new(i.lo, i.hi).is_some(),
     };
     if !elem {
         return Err(format!("the element type does not belong to phase {phase}"));
     }
-    let map_constants = matches!(value.op, Op::Map { .. });
     for c in value.op.constants() {
-        let c = graph.constant(c);
-        let real = matches!(c.data, Data::F32(_));
-        let shift = matches!(&value.op, Op::Map { shift: Some(s), .. } if graph.constant(*s).name == c.name);
-        if real != (phase.is_real() || (map_constants && !shift)) {
-            return Err(format!("@{} has the wrong kind of numbers for phase {phase}", c.name));
+        let real = matches!(graph.constant(c).data, Data::F32(_));
+        let legal = match &value.op {
+            // Chains are real functions; what a map adds to an integer is an integer.
+            Op::Input { .. } => real,
+            Op::Map { shift, .. } => real != (*shift == Some(c)),
+            // Integer weights of a real network are exact: its own quantizer states them.
+            Op::Dot { .. } | Op::Conv { .. } => !real || phase.is_real(),
+            _ => real == phase.is_real(),
+        };
+        if !legal {
+            return Err(format!("@{} has the wrong kind of numbers for phase {phase}", graph.constant(c).name));
         }
     }
     if (phase == Phase::Circuit) != value.cipher.is_some() {
@@ -230,7 +235,7 @@ fn scales(graph: &Graph, value: &Value) -> Result<(), String> {
         if let Some(bad) = scale.iter().find(|s| !s.is_finite() || **s <= 0.0) {
             return Err(format!("a scale is {bad}"));
         }
-    } else if !graph.phase.is_real() && matches!(value.op, Op::Input | Op::Map { .. }) {
+    } else if !graph.phase.is_real() && matches!(value.op, Op::Input { .. } | Op::Map { .. }) {
         return Err("an integer input or map has a scale".into());
     }
     if let Op::Map { x, .. } = value.op
@@ -320,7 +325,7 @@ fn cipher(graph: &Graph, value: &Value) -> Result<(), String> {
     let operands: Vec<_> = value.op.operands().iter().filter_map(|o| graph.value(*o).cipher.as_ref()).collect();
     let same = |wanted: Key| operands.iter().all(|o| o.params == own.params && o.span == own.span && o.key == wanted);
     let ok = match &value.op {
-        Op::Input => own.key == Key::Big,
+        Op::Input { .. } => own.key == Key::Big,
         Op::Keyswitch { .. } => own.key == Key::Small && same(Key::Big),
         Op::Pbs { .. } => own.key == Key::Big && operands.iter().all(|o| o.key == Key::Small && o.params == own.params),
         _ => own.key == Key::Big && same(Key::Big),

@@ -65,7 +65,7 @@ impl Builder {
         let image = vec![1, b.rng.random_range(1..4), b.rng.random_range(1..5), b.rng.random_range(1..5)];
         for _ in 0..b.rng.random_range(1..3) {
             let channels: Vec<_> = (0..image[1]).map(|_| b.interval()).collect();
-            b.push(Op::Input, image.clone(), &channels);
+            b.push(Op::Input { pre: vec![] }, image.clone(), &channels);
         }
         for _ in 0..30 {
             if b.graph.values.len() < 9 {

@@ -117,7 +117,7 @@ impl Tape {
         let same: Vec<_> = graph.iter().filter(|(_, v)| v.shape == dims).map(|(id, _)| id).collect();
         let n = self.pick(&[1, channels]);
         match self.below(19) {
-            0 => Op::Input,
+            0 => Op::Input { pre: (0..self.below(3)).map(|_| self.func(graph, channels)).collect() },
             1 => {
                 let out = 1 + self.below(20);
                 Op::Dot { x, w: self.constant(graph, &[out, channels]) }
@@ -226,7 +226,7 @@ impl Tape {
             graph.origin(node, op);
         }
         let shape = self.pick(&[vec![1, 3], vec![1, 70], vec![1, 2, 4, 5], vec![1, 4, 3]]);
-        let input = self.value(&graph, Op::Input, shape);
+        let input = self.value(&graph, Op::Input { pre: vec![] }, shape);
         graph.push(input);
         for _ in 0..self.below(12) {
             let op = self.op(&mut graph);

@@ -77,7 +77,7 @@ impl Pass for Calibrate {
 /// log2 of the number of steps that each value will be told apart in; `None` where everything seen is kept.
 fn step_bits(graph: &Graph, options: &Options) -> Vec<Option<u32>> {
     let of = |(id, value): (Id<Value>, &Value)| match (&value.op, options.rounding) {
-        (Op::Input, _) => Some(options.bits.model_inputs),
+        (Op::Input { .. }, _) => Some(options.bits.model_inputs),
         (Op::Map { .. }, _) => Some(options.bits.op_inputs),
         (_, Rounding::Approximate(p)) if !graph.is_output(id) => Some(p),
         _ => None,

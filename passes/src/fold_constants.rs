@@ -34,7 +34,7 @@ impl Pass for FoldConstants {
                 Op::Add { .. } | Op::Sub { .. } => add_sub(&mut p, cx, id),
                 Op::Dot { .. } | Op::Conv { .. } => layer(&mut p, cx, id),
                 Op::Map { .. } => map(&mut p, cx, id),
-                Op::Input
+                Op::Input { .. }
                 | Op::SumPool { .. }
                 | Op::AvgPool { .. }
                 | Op::MaxPool { .. }

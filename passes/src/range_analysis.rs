@@ -52,7 +52,7 @@ pub fn with_proven_range(graph: &Graph, mut value: Value) -> Result<Value, Strin
         value.elem = Elem::Int(ranges::hull(&proven).expect("verified: axes are not empty"));
         let uniform = proven.windows(2).all(|w| w[0] == w[1]);
         value.facts.range = (!uniform).then_some(proven);
-    } else if !matches!(value.op, Op::Input) {
+    } else if !matches!(value.op, Op::Input { .. }) {
         value.facts.range = None;
     }
     Ok(value)

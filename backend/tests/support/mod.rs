@@ -104,7 +104,7 @@ impl Build {
 
     pub fn input(&mut self, shape: &[usize], lo: i64, hi: i64, span: u64) -> Id<Value> {
         let variance = vec![Variances::of(&PARAMS).fresh];
-        self.push(Op::Input, shape, vec![Interval { lo, hi }; shape[1]], span, variance)
+        self.push(Op::Input { pre: vec![] }, shape, vec![Interval { lo, hi }; shape[1]], span, variance)
     }
 
     /// A linear op; `variance` is of each channel.

@@ -1,7 +1,7 @@
 //! Hand-made ONNX models for the reader's tests.
 
 use fhe_compiler::onnx::{OnnxError, ReadOptions, read_bytes};
-use fhe_ir::{Graph, Op};
+use fhe_ir::Graph;
 use ndarray::{ArrayD, IxDyn};
 use onnx_ir::{AttributeProto, AttributeType, GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 
@@ -161,5 +161,5 @@ pub fn array(shape: &[usize], numbers: &[f32]) -> ArrayD<f32> {
 
 /// Keywords of the graph's ops, in order.
 pub fn ops(graph: &Graph) -> Vec<&'static str> {
-    graph.values.iter().map(|v| v.op.keyword()).filter(|k| *k != Op::Input.keyword()).collect()
+    graph.values.iter().map(|v| v.op.keyword()).filter(|k| *k != "input").collect()
 }

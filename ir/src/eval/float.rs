@@ -3,6 +3,8 @@
 use ndarray::ArrayD;
 
 use super::{Elementwise, constants, kernels, run};
+use crate::client;
+use crate::func;
 use crate::graph::{Data, Graph, Value};
 use crate::id::Id;
 use crate::op::Op;
@@ -41,7 +43,8 @@ impl Elementwise<f32> for Real<'_> {
 
     fn start(&self, _chunk: usize) {}
 
-    fn input(&self, (): &mut (), _value: &Value, x: ArrayD<f32>) -> ArrayD<f32> {
+    fn input(&self, (): &mut (), value: &Value, mut x: ArrayD<f32>) -> ArrayD<f32> {
+        client::prepare(self.0, value, &mut x);
         x
     }
 
@@ -49,8 +52,7 @@ impl Elementwise<f32> for Real<'_> {
         let entry = |id, channel| self.0.constant(id).channel(channel);
         match &self.0.value(id).op {
             Op::Map { chain, shift: _, x: _, resolution: _ } => kernels::for_each_channel(&mut x, |channel, e| {
-                let real = chain.iter().fold(f64::from(*e), |real, f| f.apply(real, |c| entry(c, channel)));
-                *e = real as f32;
+                *e = func::chain(chain, f64::from(*e), |c| entry(c, channel)) as f32;
             }),
             Op::BatchNorm { scale, bias, mean, var, epsilon, x: _ } => {
                 let affine: Vec<(f64, f64)> = (0..x.shape()[1])

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use ndarray::{Array2, ArrayD, Axis};
 
 use super::{Elementwise, Evaluation, constants, kernels, run};
-use crate::func::quantize;
+use crate::func::{self, quantize};
 use crate::graph::{Data, Elem, Graph, Value};
 use crate::id::Id;
 use crate::op::Op;
@@ -184,7 +184,7 @@ fn map_at(graph: &Graph, value: &Value, operand: &Value, channel: usize, x: f64)
     let scale = |v: &Value| f64::from(v.channel_scale(channel).expect("verified: integer values have a scale"));
     let entry = |id| graph.constant(id).channel(channel);
     let real = scale(operand) * (x + shift.map_or(0.0, entry));
-    let real = chain.iter().fold(real, |real, f| f.apply(real, entry));
+    let real = func::chain(chain, real, entry);
     let Elem::Int(to) = value.elem else { panic!("verified: a map gives integers of a known type") };
     quantize(real / scale(value), to)
 }

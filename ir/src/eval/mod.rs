@@ -116,7 +116,7 @@ fn run_chunk<T: Number, E: Elementwise<T>>(
     let mut values: Vec<Option<ArrayD<T>>> = vec![None; graph.values.len()];
     for (id, value) in graph.iter() {
         let result = match &value.op {
-            Op::Input => elementwise.input(state, value, inputs.next().expect("one array per input")),
+            Op::Input { .. } => elementwise.input(state, value, inputs.next().expect("one array per input")),
             op => {
                 let get = |id: Id<Value>| values[id.index()].as_ref().expect("alive until its last use");
                 match linear(consts, op, &value.shape, get) {
@@ -176,7 +176,12 @@ fn linear<'a, T: Number>(
         Op::Pad { x, before, after } => kernels::pad(get(*x), before, after),
         Op::Reshape { x } => kernels::reshape(get(*x), shape),
         Op::Transpose { x, perm } => kernels::transpose(get(*x), perm),
-        Op::Input | Op::BatchNorm { .. } | Op::Map { .. } | Op::Lut { .. } | Op::Keyswitch { .. } | Op::Pbs { .. } => {
+        Op::Input { .. }
+        | Op::BatchNorm { .. }
+        | Op::Map { .. }
+        | Op::Lut { .. }
+        | Op::Keyswitch { .. }
+        | Op::Pbs { .. } => {
             return None;
         }
     })

@@ -148,7 +148,7 @@ impl<'t> Parser<'t> {
         let (token, span) = line.cursor.next()?;
         let keyword = if let Token::Word(word) = token { word } else { "" };
         Ok(match keyword {
-            "input" => Op::Input,
+            "input" => Op::Input { pre: self.chain(line)? },
             "dot" => {
                 let x = self.value_id(line)?;
                 Op::Dot { x, w: self.second_const(line)? }
@@ -316,11 +316,16 @@ impl<'t> Parser<'t> {
             (None, None) => None,
             (domain, read) => Some((required(line, domain, "domain")?, required(line, read, "read")?)),
         };
+        Ok(Op::Map { x, shift, chain: self.chain(line)?, resolution })
+    }
+
+    /// `| relu | ...`.
+    fn chain(&mut self, line: &mut Line<'t>) -> Parsed<Vec<Func>> {
         let mut chain = vec![];
         while line.eat('|')? {
             chain.push(self.func(line)?);
         }
-        Ok(Op::Map { x, shift, chain, resolution })
+        Ok(chain)
     }
 
     fn func(&mut self, line: &mut Line<'t>) -> Parsed<Func> {

@@ -167,7 +167,7 @@ impl<'g> Printer<'g> {
     fn op(&mut self, op: &Op) -> String {
         let keyword = op.keyword();
         match op {
-            Op::Input => keyword.into(),
+            Op::Input { pre } => format!("{keyword}{}", self.chain(pre)),
             Op::Dot { x, w } => format!("{keyword} {}, {}", self.name(*x), self.const_name(*w)),
             Op::Conv { x, w, geometry: ConvGeometry { strides, pads, dilations, groups } } => fields(
                 format!("{keyword} {}, {}", self.name(*x), self.const_name(*w)),
@@ -218,10 +218,7 @@ impl<'g> Printer<'g> {
                 if let Some((domain, read)) = resolution {
                     out += &format!(", domain={}, read={read}", self.domain(domain));
                 }
-                for func in chain {
-                    out += &format!(" | {}", self.func(func));
-                }
-                out
+                out + &self.chain(chain)
             }
             Op::Lut { x, table, domain, read } => format!(
                 "{keyword} {}, {}, domain={}, read={read}",
@@ -238,6 +235,10 @@ impl<'g> Printer<'g> {
                 real(*log2_fail)
             ),
         }
+    }
+
+    fn chain(&self, chain: &[Func]) -> String {
+        chain.iter().map(|func| format!(" | {}", self.func(func))).collect()
     }
 
     fn func(&self, func: &Func) -> String {

@@ -43,7 +43,7 @@ impl Pass for Canonicalize {
                 Op::Map { .. } => map(&mut p, cx, id),
                 // The padding of a max-pool is left out of the maximum: zeros in front of it are not.
                 Op::MaxPool { .. } => false,
-                Op::Input
+                Op::Input { .. }
                 | Op::Dot { .. }
                 | Op::BatchNorm { .. }
                 | Op::AddClear { .. }

@@ -28,7 +28,7 @@ fn live_readers(graph: &Graph) -> Vec<usize> {
     for output in &graph.outputs {
         live[output.value.index()] = true;
     }
-    for (id, value) in graph.iter().rev().filter(|(_, v)| !matches!(v.op, Op::Input)) {
+    for (id, value) in graph.iter().rev().filter(|(_, v)| !matches!(v.op, Op::Input { .. })) {
         if live[id.index()] {
             for operand in value.op.operands() {
                 live[operand.index()] = true;

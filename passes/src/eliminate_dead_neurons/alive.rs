@@ -83,7 +83,7 @@ pub(super) fn tie(graph: &Graph, value: &Value, x: Id<Value>) -> Tie {
                 Tie::All
             }
         }
-        Op::Input | Op::Lut { .. } | Op::Keyswitch { .. } | Op::Pbs { .. } => Tie::All,
+        Op::Input { .. } | Op::Lut { .. } | Op::Keyswitch { .. } | Op::Pbs { .. } => Tie::All,
     }
 }
 
@@ -91,7 +91,7 @@ impl<'g> Alive<'g> {
     /// Only what inputs and outputs need by themselves.
     pub(super) fn new(graph: &'g Graph, constants: &'g Constants) -> Self {
         let mut alive: Vec<Vec<bool>> =
-            graph.values.iter().map(|v| vec![matches!(v.op, Op::Input); v.channels()]).collect();
+            graph.values.iter().map(|v| vec![matches!(v.op, Op::Input { .. }); v.channels()]).collect();
         for output in &graph.outputs {
             alive[output.value.index()].fill(true);
         }

@@ -21,7 +21,7 @@ fn channels(graph: &Graph, value: &Value, constants: &Constants) -> Vec<Option<f
     let entry = |c: Id<Const>, channel: usize| graph.constant(c).channel(channel);
     let each = |f: &dyn Fn(usize) -> Option<f64>| (0..value.channels()).map(f).collect::<Vec<_>>();
     match &value.op {
-        Op::Input => each(&|_| None),
+        Op::Input { .. } => each(&|_| None),
         Op::Dot { x, w } => weighted(graph, *w, of(*x), 1, false),
         Op::Conv { x, w, geometry } => weighted(graph, *w, of(*x), geometry.groups, geometry.pads != [0; 4]),
         Op::SumPool { x, geometry } | Op::AvgPool { x, geometry } => {

@@ -85,7 +85,7 @@ fn of_op(graph: &Graph, noise: &[Noise], id: Id<Value>, value: &Value) -> Noise 
     };
     match &value.op {
         Op::MaxPool { x, .. } => of(*x).clone(),
-        Op::Input => source(Norm2 { pbs: 0.0, input: 1.0 }),
+        Op::Input { .. } => source(Norm2 { pbs: 0.0, input: 1.0 }),
         Op::Lut { .. } | Op::Pbs { .. } | Op::Map { .. } => source(Norm2 { pbs: 1.0, input: 0.0 }),
         Op::Dot { x, w } => {
             let geometry = ConvGeometry { strides: [1; 2], pads: [0; 4], dilations: [1; 2], groups: 1 };

@@ -72,7 +72,7 @@ fn random_graph(rng: &mut ChaCha8Rng) -> Graph {
     let mut graph = Graph::new("g", Phase::Ranged);
     let image = vec![1, rng.random_range(1..4), rng.random_range(2..5), rng.random_range(2..5)];
     for _ in 0..rng.random_range(1..3) {
-        push(&mut graph, Op::Input, image.clone());
+        push(&mut graph, Op::Input { pre: vec![] }, image.clone());
     }
     while graph.values.len() < 9 {
         let x = Id::new(rng.random_range(0..graph.values.len()));

@@ -108,7 +108,7 @@ fn term(egraph: &mut language::Graph, graph: &Graph, id: Id<Value>, value: &Valu
             if matches!(value.op, Op::AddClear { .. }) { Term::AddClear(children) } else { Term::MulClear(children) }
         }
         Op::Neg { x } => Term::Neg([of(*x), egraph.add(Term::Scale(scale))]),
-        Op::Input
+        Op::Input { .. }
         | Op::Dot { .. }
         | Op::Conv { .. }
         | Op::SumPool { .. }
@@ -128,7 +128,7 @@ fn term(egraph: &mut language::Graph, graph: &Graph, id: Id<Value>, value: &Valu
             let operands = value.op.operands().into_iter().map(of).collect();
             // Equal ops on equal operands are one; inputs are never equal.
             let bare = value.op.clone().with_operands(|_| Id::new(0)).with_constants(|c| egraph.analysis.canonical(c));
-            let input = if matches!(value.op, Op::Input) { id.index() } else { 0 };
+            let input = if matches!(value.op, Op::Input { .. }) { id.index() } else { 0 };
             let key = format!("{bare:?} {:?} {scale} {input}", value.shape);
             let result = Tensor { shape: value.shape.clone(), ranges, scale };
             Term::Op(egraph.analysis.intern_op(key, result), operands)

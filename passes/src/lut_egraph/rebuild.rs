@@ -158,7 +158,7 @@ impl Writer<'_> {
             name: reader.map_or("nothing".into(), |v| format!("{}.nothing", v.name)),
             shape: tensor.shape.clone(),
             elem: Elem::IntUnknown,
-            op: Op::Input,
+            op: Op::Input { pre: vec![] },
             facts: Facts::default(),
             cipher: None,
             from: reader.map_or(vec![], |v| v.from.clone()),

@@ -165,7 +165,7 @@ impl Quantizer<'_, '_, '_> {
         let no_form =
             |reason: &str| PassError::NoIntegerForm { place: Place::new(self.graph, id), reason: reason.into() };
         match &old.op {
-            Op::Input => {
+            Op::Input { .. } => {
                 let (ranges, scale) = self.grid(old, self.cx.options.bits.model_inputs, f64::INFINITY);
                 let hull = ranges::hull(&ranges).expect("verified: axes are not empty");
                 let uniform = ranges.windows(2).all(|w| w[0] == w[1]);

@@ -42,7 +42,8 @@ impl Quantizer<'_, '_, '_> {
     /// The integer of an input channel or map channel that has one alone, other than 0.
     pub(super) fn point(&self, id: Id<Value>, channel: usize) -> Option<i64> {
         let value = self.new.new.value(id);
-        let interval = value.channel_interval(channel).filter(|_| matches!(value.op, Op::Input | Op::Map { .. }));
+        let interval =
+            value.channel_interval(channel).filter(|_| matches!(value.op, Op::Input { .. } | Op::Map { .. }));
         interval.filter(|i| i.lo == i.hi && i.lo != 0).map(|i| i.lo)
     }
 
@@ -50,7 +51,7 @@ impl Quantizer<'_, '_, '_> {
     fn far_middles(&self, id: Id<Value>) -> Vec<f64> {
         let value = self.new.new.value(id);
         match &value.op {
-            Op::Input | Op::Map { .. } => (0..value.channels())
+            Op::Input { .. } | Op::Map { .. } => (0..value.channels())
                 .map(|c| match value.channel_interval(c) {
                     Some(i) if !i.contains(0) => (i.lo + i.hi) as f64 / 2.0,
                     _ => 0.0,

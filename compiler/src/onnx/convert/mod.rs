@@ -173,7 +173,7 @@ pub(super) fn convert(model: &Model) -> Result<Graph, OnnxError> {
             name: converter.values.unique(&clean(name)),
             shape: shape.clone(),
             elem: Elem::F32,
-            op: Op::Input,
+            op: Op::Input { pre: vec![] },
             facts: Facts::default(),
             cipher: None,
             from: vec![],
