@@ -350,6 +350,19 @@ impl Graph {
         }
     }
 
+    /// The weights of a layer of a real graph as reals, whether they are exact integers or not.
+    pub fn weights(&self, id: Id<Const>) -> Arc<ArrayD<f32>> {
+        match &self.constant(id).data {
+            Data::F32(a) => Arc::clone(a),
+            Data::Int(a) => Arc::new(a.mapv(|e| e as f32)),
+        }
+    }
+
+    /// Whether a constant holds integers: in a real graph, weights that a quantizer of the model states.
+    pub fn is_exact(&self, id: Id<Const>) -> bool {
+        matches!(self.constant(id).data, Data::Int(_))
+    }
+
     /// All values with their ids, in topological order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (Id<Value>, &Value)> + ExactSizeIterator {
         self.values.iter().enumerate().map(|(i, v)| (Id::new(i), v))

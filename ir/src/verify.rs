@@ -252,8 +252,8 @@ fn scales(graph: &Graph, value: &Value) -> Result<(), String> {
             return Err(format!("a range seen is [{lo}, {hi}]"));
         }
     }
-    if graph.phase == Phase::Calibrated && value.facts.seen.is_none() {
-        return Err("a calibrated value has a range seen".into());
+    if graph.phase == Phase::Calibrated && value.facts.seen.is_some() != graph.values[0].facts.seen.is_some() {
+        return Err("either every value of a calibrated graph has a range seen, or none has".into());
     }
     Ok(())
 }

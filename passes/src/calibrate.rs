@@ -4,6 +4,9 @@
 //! the smallest mean square error at the number of steps the value will have. That is the width of inputs and of
 //! results of maps, and the resolution of the tables for accumulators: what saturates is paid for by finer boxes.
 //! Outputs, and accumulators that are not rounded, keep everything seen.
+//!
+//! A network that states the integers of its inputs and activations itself needs no rows; its values then have no range
+//! seen, and everything behind works with proven ranges.
 
 use std::sync::Mutex;
 
@@ -12,6 +15,7 @@ use fhe_ir::{Graph, Id, Op, Phase, Rebuild, Value, client};
 use ndarray::ArrayD;
 use rayon::prelude::*;
 
+use crate::grids;
 use crate::options::{CalibrationMethod, Options, Rounding};
 use crate::pass::{Pass, PassCx, PassError, Place};
 
@@ -39,6 +43,10 @@ impl Pass for Calibrate {
     }
 
     fn run(&self, graph: Graph, cx: &mut PassCx<'_>) -> Result<Graph, PassError> {
+        if cx.calibration.is_empty() && grids::are_complete(&graph) {
+            cx.remark("the network states the integers of all its values: no rows are needed");
+            return Ok(Graph { phase: Phase::Calibrated, ..graph });
+        }
         let inputs = checked_rows(&graph, cx)?;
         let seen = extremes(&graph, &inputs)?;
         let chosen = match cx.options.calibration {

@@ -3,7 +3,7 @@
 //! Every rule carries its identity. A rule that changes what makes a value applies only when one reader sees it;
 //! nothing is computed twice.
 
-use fhe_ir::{Func, Graph, Id, Op, Phase, Value};
+use fhe_ir::{Const, Func, Graph, Id, Op, Phase, Value};
 
 use crate::layers::{Layer, behind, product, response, scale_inputs};
 use crate::pass::{Pass, PassCx, PassError};
@@ -208,9 +208,11 @@ fn layer(p: &mut Peephole<'_>, cx: &mut PassCx<'_>, id: Id<Value>) -> bool {
     let mut changed = false;
     while p.is_sole(x) {
         let inner = p.op(x).clone();
-        let numbers = p.graph().reals(w).clone();
+        let exact = |p: &Peephole<'_>, w: Id<Const>| p.graph().is_exact(w);
+        let numbers = p.graph().weights(w);
         match &inner {
             // w·(x·f) == (w·f)·x
+            Op::MulClear { .. } | Op::Neg { .. } if exact(p, w) => break,
             Op::MulClear { .. } | Op::Neg { .. } => {
                 let Some((from, f)) = factor(p, &inner) else { break };
                 if !cx.rewrite("factor into weights") {
@@ -237,8 +239,10 @@ fn layer(p: &mut Peephole<'_>, cx: &mut PassCx<'_>, id: Id<Value>) -> bool {
             }
             // v·(w·x) == (v·w)·x
             Op::Dot { x: from, w: inner } if matches!(op, Op::Dot { .. }) => {
-                let inner_numbers = p.graph().reals(*inner).clone();
-                if numbers.shape()[0] * inner_numbers.shape()[1] > numbers.len() + inner_numbers.len()
+                let inner_numbers = p.graph().weights(*inner);
+                if exact(p, w)
+                    || exact(p, *inner)
+                    || numbers.shape()[0] * inner_numbers.shape()[1] > numbers.len() + inner_numbers.len()
                     || !cx.rewrite("layers merged")
                 {
                     break;
@@ -301,6 +305,15 @@ fn map(p: &mut Peephole<'_>, cx: &mut PassCx<'_>, id: Id<Value>) -> bool {
             absorbed.push(n);
         }
         x = from;
+    }
+    // f(x + b) == (+b | f)(x): integers that are exact stay so, b need not be one of them.
+    if let (true, Op::AddClear { x: n, c }) = (front.is_empty() && p.is_sole(x), p.op(x).clone())
+        && Layer::of(p.op(n)).is_some_and(|layer| p.graph().is_exact(layer.w))
+        && cx.rewrite("summand into map")
+    {
+        front.push(Func::Add(c));
+        absorbed.push(x);
+        x = n;
     }
     let changed = !front.is_empty();
     front.extend(chain.iter().cloned());

@@ -69,6 +69,7 @@ fn fuse(p: &mut Peephole<'_>, cx: &mut PassCx<'_>, id: Id<Value>) -> bool {
             let reason = match why {
                 NotBehind::NoLayer => "what makes its input has no weights",
                 NotBehind::ReadTwice => "its input is read twice",
+                NotBehind::Exact => "they are exact integers",
             };
             cx.remark(format!("{} is not folded into weights: {reason}", old.place(id)));
             // batch-norm(x) == x·f + s

@@ -103,6 +103,8 @@ pub(crate) enum NotBehind {
     NoLayer,
     /// The layer's result, or the sum with its bias, has another reader.
     ReadTwice,
+    /// Its weights are exact integers, which no factor goes into.
+    Exact,
 }
 
 /// The layer that makes `n`, directly or with a bias on it.
@@ -111,8 +113,9 @@ pub(crate) fn behind(p: &Peephole<'_>, n: Id<Value>) -> Result<Behind, NotBehind
         Op::AddClear { x, .. } => (*x, Some(n)),
         _ => (n, None),
     };
-    if Layer::of(p.op(layer)).is_none() {
-        Err(NotBehind::NoLayer)
+    let Some(Layer { w, .. }) = Layer::of(p.op(layer)) else { return Err(NotBehind::NoLayer) };
+    if p.graph().is_exact(w) {
+        Err(NotBehind::Exact)
     } else if p.is_sole(layer) && p.is_sole(n) {
         Ok(Behind { layer, bias })
     } else {

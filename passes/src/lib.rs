@@ -9,6 +9,7 @@ pub mod eliminate_dead_neurons;
 pub mod fill_domains;
 pub mod fold_constants;
 pub mod fuse_batchnorm;
+mod grids;
 mod growth;
 mod layers;
 pub mod lower_circuit;

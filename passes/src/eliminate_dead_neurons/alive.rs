@@ -204,7 +204,7 @@ impl<'g> Alive<'g> {
 /// Which weights of an ungrouped layer are not zero.
 fn reads(graph: &Graph, value: &Value) -> Option<Vec<Vec<bool>>> {
     let layer = Layer::of(&value.op).filter(|l| l.groups == 1)?;
-    let w = graph.reals(layer.w);
+    let w = graph.weights(layer.w);
     let ins = w.shape()[1];
     let taps: usize = w.shape()[2..].iter().product();
     let w = w.as_standard_layout();

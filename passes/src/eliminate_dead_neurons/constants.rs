@@ -81,7 +81,7 @@ fn one(mut channels: impl Iterator<Item = Option<f64>>) -> Option<f64> {
 
 /// Rows of weights whose nonzero entries all meet constants.
 fn weighted(graph: &Graph, w: Id<Const>, x: &[Option<f64>], groups: usize, padded: bool) -> Vec<Option<f64>> {
-    let w = graph.reals(w);
+    let w = graph.weights(w);
     let (outs, per_group) = (w.shape()[0], w.shape()[1]);
     let taps: usize = w.shape()[2..].iter().product();
     let w = w.as_standard_layout();

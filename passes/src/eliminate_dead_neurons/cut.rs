@@ -75,7 +75,7 @@ impl Cut<'_> {
         };
         let graph = self.rebuild.old;
         let columns = indices(self.alive.channels(layer.x));
-        let w = graph.reals(layer.w);
+        let w = graph.weights(layer.w);
         if keep.len() == value.channels() && columns.len() == graph.value(layer.x).channels() {
             self.rebuild.replace(id, Value { op, ..value.clone() });
             return;
@@ -84,7 +84,12 @@ impl Cut<'_> {
         let bias = if layer.groups == 1 { self.constant_part(&layer, &rows) } else { vec![0.0] };
         // A depthwise convolution has one column per row.
         let columns = if layer.groups == 1 { rows.select(Axis(1), &columns) } else { rows };
-        let w = self.renewed(layer.w, Data::F32(Arc::new(columns)));
+        let kept = match graph.constant(layer.w).data {
+            Data::F32(_) => Data::F32(Arc::new(columns)),
+            // They have been integers before they were cut.
+            Data::Int(_) => Data::Int(Arc::new(columns.mapv(|e| e as i64))),
+        };
+        let w = self.renewed(layer.w, kept);
         let op = match op.with_constants(|_| w) {
             Op::Conv { x, w, geometry } if geometry.groups > 1 => {
                 Op::Conv { x, w, geometry: ConvGeometry { groups: keep.len(), ..geometry } }

@@ -7,6 +7,9 @@
 //! Adds want one scale on both sides. Where one side is a convolution or a dense layer, its weight scale is chosen so
 //! that the other side enters with an integer factor, which costs no table; otherwise the finer side gets one
 //! requantizing table.
+//!
+//! What the network quantizes itself is law: the steps of its quantizers, its exact integer weights, integers its client
+//! sends. Such values are taken over as they are, and two of them are added by integer factors of both.
 
 mod grid;
 mod offset;
@@ -18,6 +21,8 @@ use std::sync::Arc;
 use fhe_ir::{Data, Elem, Facts, Func, Graph, Id, Interval, Op, Output, Phase, Rebuild, Value, func, ranges};
 use ndarray::{Array1, Axis};
 
+use crate::grids::{self, Grid, Shared};
+use crate::options::Rounding;
 use crate::pass::{Pass, PassCx, PassError, Place};
 
 /// See the module.
@@ -49,6 +54,8 @@ impl Pass for Quantize {
             new: Rebuild::new(&graph),
             matched,
             summed,
+            worst_case: grids::are_complete(&graph) && cx.options.rounding == Rounding::Off,
+            grids: grids::of(&graph),
             weighted: vec![],
             requantized: vec![],
             cx,
@@ -152,6 +159,10 @@ struct Quantizer<'g, 'cx, 'o> {
     matched: HashMap<Id<Value>, Match>,
     /// For each old value: whether an add reads it, directly or through ops that only move elements.
     summed: Vec<bool>,
+    /// Whether an integer network is to be reproduced exactly: no range seen narrows a proven one.
+    worst_case: bool,
+    /// For each old value: the integers that the network itself gives it.
+    grids: Vec<Option<Grid>>,
     /// For each new value: whether a weighted op has been applied since the last table or input.
     weighted: Vec<bool>,
     /// Values of the new graph and their requantizing tables.
@@ -166,7 +177,13 @@ impl Quantizer<'_, '_, '_> {
             |reason: &str| PassError::NoIntegerForm { place: Place::new(self.graph, id), reason: reason.into() };
         match &old.op {
             Op::Input { .. } => {
-                let (ranges, scale) = self.grid(old, self.cx.options.bits.model_inputs, f64::INFINITY);
+                let (ranges, scale) = match self.stated(id) {
+                    Some((ranges, scales)) => (ranges, compact(scales)),
+                    None => {
+                        self.seen(id)?;
+                        self.grid(old, self.cx.options.bits.model_inputs, f64::INFINITY)
+                    }
+                };
                 let hull = ranges::hull(&ranges).expect("verified: axes are not empty");
                 let uniform = ranges.windows(2).all(|w| w[0] == w[1]);
                 let range = (!uniform).then_some(ranges);
@@ -174,6 +191,14 @@ impl Quantizer<'_, '_, '_> {
                 Ok(self.push(Value { elem: Elem::Int(hull), facts, ..old.clone() }, false))
             }
             Op::Map { x, chain, .. } => {
+                if let Some((ranges, scales)) = self.stated(id) {
+                    self.cx.count("grids taken over", 1);
+                    let hull = ranges::hull(&ranges).expect("verified: axes are not empty");
+                    let op = Op::Map { x: self.new.get(*x), shift: None, chain: chain.clone(), resolution: None };
+                    let facts = Facts { scale: Some(compact(scales)), ..old.facts.clone() };
+                    return Ok(self.push(Value { op, elem: Elem::Int(hull), facts, ..old.clone() }, false));
+                }
+                self.seen(id)?;
                 if let Some(scales) = self.scales_of_maximum(id, *x) {
                     let chain = chain.clone();
                     return Ok(self.map_to(id, self.new.get(*x), chain, scales));
@@ -186,7 +211,17 @@ impl Quantizer<'_, '_, '_> {
                 let facts = Facts { scale: Some(scale), ..old.facts.clone() };
                 Ok(self.push(Value { op, elem: Elem::Int(hull), facts, ..old.clone() }, false))
             }
-            Op::Dot { x, w } | Op::Conv { x, w, .. } => self.weighted_op(id, old, *x, *w),
+            Op::Dot { x, w } | Op::Conv { x, w, .. } => match &self.grids[id.index()] {
+                Some(grid) => {
+                    let scales = grid.scale.clone();
+                    let op = old.op.clone().with_operands(|x| self.new.get(x));
+                    self.cx.count("exact weights", self.graph.constant(*w).data.len() as u64);
+                    let id = self.follow(old, op, scales);
+                    self.weighted[id.index()] = true;
+                    Ok(id)
+                }
+                None => self.weighted_op(id, old, *x, *w),
+            },
             Op::AddClear { x, c } => {
                 let x = self.new.get(*x);
                 let scales = self.scales(x);
@@ -210,7 +245,9 @@ impl Quantizer<'_, '_, '_> {
                 Ok(self.follow(old, Op::MulClear { x, c }, scales))
             }
             Op::Add { a, b } | Op::Sub { a, b } => {
-                let (a, b, scales) = self.align(self.new.get(*a), self.new.get(*b));
+                let stated = self.grids[a.index()].is_some() && self.grids[b.index()].is_some();
+                let (a, b) = (self.new.get(*a), self.new.get(*b));
+                let (a, b, scales) = if stated { self.share(id, a, b) } else { self.align(a, b) };
                 let op = if matches!(old.op, Op::Add { .. }) { Op::Add { a, b } } else { Op::Sub { a, b } };
                 Ok(self.follow(old, op, scales))
             }
@@ -383,6 +420,38 @@ impl Quantizer<'_, '_, '_> {
         Ok(self.push(Value { op: Op::AddClear { x, c }, elem: Elem::IntUnknown, facts, ..old.clone() }, true))
     }
 
+    /// Integers and scale per channel that the network itself gives a value between layers.
+    fn stated(&self, id: Id<Value>) -> Option<(Vec<Interval>, Vec<f32>)> {
+        let grid = self.grids[id.index()].as_ref()?;
+        Some((grid.range.clone()?, grid.scale.clone()))
+    }
+
+    /// Fails for a value whose integers neither the network nor calibration rows give.
+    fn seen(&self, id: Id<Value>) -> Result<(), PassError> {
+        match self.graph.value(id).facts.seen {
+            Some(_) => Ok(()),
+            None => Err(PassError::NoCalibration { pass: "quantize" }),
+        }
+    }
+
+    /// Brings two values whose scales are law to one scale per channel, each by an integer factor.
+    fn share(&mut self, id: Id<Value>, a: Id<Value>, b: Id<Value>) -> (Id<Value>, Id<Value>, Vec<f32>) {
+        let (sa, sb) = (self.scales(a), self.scales(b));
+        let shared: Vec<Shared> = sa.iter().zip(&sb).map(|(a, b)| Shared::of(*a, *b)).collect();
+        let scales: Vec<f32> = shared.iter().map(|s| s.scale).collect();
+        let error = shared.iter().map(|s| s.error).fold(0.0, f64::max);
+        if error > f64::from(f32::EPSILON) {
+            let (place, first) = (self.graph.place(id), shared[0]);
+            self.cx.remark(format!(
+                "{place} adds two scales as {}·a + {}·b: the ratio is off by {error:.1e} at most",
+                first.a, first.b
+            ));
+        }
+        let a = self.multiply(a, shared.iter().map(|s| s.a).collect(), scales.clone());
+        let b = self.multiply(b, shared.iter().map(|s| s.b).collect(), scales.clone());
+        (a, b, scales)
+    }
+
     /// Brings two values to one scale per channel: by an integer factor where the ratio is one, else by a table.
     fn align(&mut self, a: Id<Value>, b: Id<Value>) -> (Id<Value>, Id<Value>, Vec<f32>) {
         let (sa, sb) = (self.scales(a), self.scales(b));
@@ -434,6 +503,10 @@ impl Quantizer<'_, '_, '_> {
     }
 
     fn push(&mut self, value: Value, weighted: bool) -> Id<Value> {
+        let mut value = value;
+        if self.worst_case {
+            value.facts.seen = None;
+        }
         let id = self.new.push(value);
         self.weighted.push(weighted);
         id

@@ -1,0 +1,236 @@
+//! Grids that a network states itself: which values are whole multiples of a step, whatever the rows.
+//!
+//! A quantizer in a chain (`quant`, `sign`), an input quantized by the client and exact integer weights fix the integers
+//! of a value. Such a step is law: `quantize` takes it over, and nothing is left for calibration to find out.
+
+use fhe_ir::{Data, Func, Graph, Id, Interval, Op, Value, ranges};
+
+/// `real = scale·integer` per channel.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Grid {
+    /// Step of each channel.
+    pub(crate) scale: Vec<f32>,
+    /// Integers of each channel; `None` for the result of a layer, whose integers are for range analysis to find.
+    pub(crate) range: Option<Vec<Interval>>,
+}
+
+/// Widest range that a value between two layers may state: 16 bits.
+const WIDEST: u64 = 1 << 16;
+
+/// Tolerance, in steps, of a real number that is meant to lie on a grid.
+const ON_GRID: f64 = 1e-4;
+
+/// The grid of every value of a real graph, where it has one.
+pub(crate) fn of(graph: &Graph) -> Vec<Option<Grid>> {
+    let mut grids: Vec<Option<Grid>> = vec![];
+    for value in &graph.values {
+        let grid = grid(graph, value, &grids);
+        grids.push(grid);
+    }
+    grids
+}
+
+/// Whether inputs and maps all state their integers: no calibration is needed.
+pub(crate) fn are_complete(graph: &Graph) -> bool {
+    let states = |(value, grid): (&Value, &Option<Grid>)| match value.op {
+        Op::Input { .. } | Op::Map { .. } => grid.as_ref().is_some_and(|g| g.range.is_some()),
+        _ => true,
+    };
+    graph.values.iter().zip(&of(graph)).all(states)
+}
+
+fn grid(graph: &Graph, value: &Value, grids: &[Option<Grid>]) -> Option<Grid> {
+    let of = |x: &Id<Value>| grids[x.index()].clone();
+    match &value.op {
+        Op::Input { pre } => after(graph, value.channels(), None, pre),
+        Op::Map { x, chain, .. } => after(graph, value.channels(), of(x).filter(|g| g.range.is_some()), chain),
+        Op::Dot { x, w } => layer(graph, value, of(x)?, *w, 1),
+        Op::Conv { x, w, geometry } => layer(graph, value, of(x)?, *w, geometry.groups),
+        Op::AddClear { x, c } => of(x)?.plus(|channel| graph.constant(*c).channel(channel)),
+        Op::MulClear { x, c } => Some(of(x)?.times(|channel| graph.constant(*c).channel(channel))),
+        Op::Neg { x } => Some(of(x)?.times(|_| -1.0)),
+        Op::Add { a, b } => sum(of(a)?, of(b)?),
+        Op::Sub { a, b } => sum(of(a)?, of(b)?.times(|_| -1.0)),
+        Op::AvgPool { x, geometry } | Op::SumPool { x, geometry } => {
+            let area = geometry.area();
+            let mut grid = of(x)?;
+            let padded = geometry.pads != [0; 4];
+            let window = |i: &Interval| if padded { i.hull(Interval::point(0)) } else { *i }.checked_scale(area as i64);
+            grid.range = grid.range.and_then(|r| r.iter().map(window).collect());
+            if matches!(value.op, Op::AvgPool { .. }) {
+                grid.scale.iter_mut().for_each(|s| *s /= area as f32);
+            }
+            Some(grid)
+        }
+        Op::MaxPool { x, .. } => of(x),
+        Op::Slice { x, starts, steps } => Some(of(x)?.channels(value.channels(), |c| starts[1] + c * steps[1])),
+        Op::Pad { x, before, .. } => {
+            let operand = of(x)?;
+            let channels = operand.scale.len();
+            let mut grid = operand.channels(value.channels(), |c| c.saturating_sub(before[1]).min(channels - 1));
+            grid.range = grid.range.map(|r| r.iter().map(|i| i.hull(Interval::point(0))).collect());
+            Some(grid)
+        }
+        Op::Reshape { x } => {
+            let (operand, grid) = (graph.value(*x), of(x)?);
+            let sources = |c| ranges::channels_of_reshape(operand, &value.shape, c);
+            let uniform =
+                (0..value.channels()).all(|c| sources(c).all(|s| grid.scale[s] == grid.scale[*sources(c).start()]));
+            let range = grid.range.as_ref().map(|r| {
+                let hull = |c| ranges::hull(&r[sources(c)]).expect("a reshape reads at least one channel");
+                (0..value.channels()).map(hull).collect()
+            });
+            let scale = (0..value.channels()).map(|c| grid.scale[*sources(c).start()]).collect();
+            uniform.then_some(Grid { scale, range })
+        }
+        Op::Transpose { x, perm } => {
+            let grid = of(x)?;
+            if perm.get(1) == Some(&1) {
+                return Some(grid);
+            }
+            let uniform = grid.scale.windows(2).all(|w| w[0] == w[1]);
+            let range = grid.range.as_ref().and_then(|r| ranges::hull(r)).map(|hull| vec![hull; value.channels()]);
+            uniform.then(|| Grid { scale: vec![grid.scale[0]; value.channels()], range })
+        }
+        Op::BatchNorm { .. } | Op::Lut { .. } | Op::Keyswitch { .. } | Op::Pbs { .. } => None,
+    }
+}
+
+/// The grid behind a chain of functions, from that of what the chain reads.
+fn after(graph: &Graph, channels: usize, start: Option<Grid>, chain: &[Func]) -> Option<Grid> {
+    let all = |scale: f32, lo: i64, hi: i64| {
+        Some(Grid { scale: vec![scale; channels], range: Some(vec![Interval { lo, hi }; channels]) })
+    };
+    let grid = chain.iter().fold(start, |grid, link| match link {
+        Func::Quant { scale, to } => all(*scale, to.lo, to.hi),
+        Func::Sign => all(1.0, -1, 1),
+        Func::Relu => grid?.clipped(0.0, f64::INFINITY),
+        Func::Clip(lo, hi) => grid?.clipped(f64::from(*lo), f64::from(*hi)),
+        Func::Mul(c) => Some(grid?.times(|channel| graph.constant(*c).channel(channel))),
+        Func::Add(c) => grid?.plus(|channel| graph.constant(*c).channel(channel)),
+        _ => None,
+    })?;
+    let narrow = |r: &Vec<Interval>| ranges::hull(r).is_some_and(|hull| hull.hi.abs_diff(hull.lo) < WIDEST);
+    grid.range.as_ref().is_some_and(narrow).then_some(grid)
+}
+
+/// A layer whose weights are exact over an operand whose channels that meet have one scale.
+fn layer(graph: &Graph, value: &Value, x: Grid, w: Id<fhe_ir::Const>, groups: usize) -> Option<Grid> {
+    let Data::Int(weights) = &graph.constant(w).data else { return None };
+    x.range.as_ref()?;
+    let (outs, per_group) = (value.channels(), weights.shape()[1]);
+    let scale = |o: usize| {
+        let first = o / (outs / groups) * per_group;
+        let group = &x.scale[first..first + per_group];
+        group.iter().all(|s| *s == group[0]).then_some(group[0])
+    };
+    Some(Grid { scale: (0..outs).map(scale).collect::<Option<_>>()?, range: None })
+}
+
+fn sum(a: Grid, b: Grid) -> Option<Grid> {
+    let shared: Vec<Shared> = a.scale.iter().zip(&b.scale).map(|(a, b)| Shared::of(*a, *b)).collect();
+    let range = a.range.zip(b.range).and_then(|(a, b)| {
+        let sum =
+            |((a, b), s): ((&Interval, &Interval), &Shared)| a.checked_scale(s.a)?.checked_add(b.checked_scale(s.b)?);
+        a.iter().zip(&b).zip(&shared).map(sum).collect()
+    });
+    Some(Grid { scale: shared.iter().map(|s| s.scale).collect(), range })
+}
+
+/// One step for two: `scale_a ≈ a·scale` and `scale_b = b·scale`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Shared {
+    /// The common step.
+    pub(crate) scale: f32,
+    /// Factor of the first operand.
+    pub(crate) a: i64,
+    /// Factor of the second operand.
+    pub(crate) b: i64,
+    /// `|scale_a − a·scale|/scale_a`.
+    pub(crate) error: f64,
+}
+
+impl Shared {
+    /// Largest relative error of a step that is replaced: a sixteenth of a step at the end of 8 bits.
+    const TOLERANCE: f64 = 1.0 / 4096.0;
+
+    /// The smallest factors that keep both steps within the tolerance (best approximations by continued fractions).
+    pub(crate) fn of(scale_a: f32, scale_b: f32) -> Self {
+        let ratio = f64::from(scale_a) / f64::from(scale_b);
+        // Convergents p/q of the ratio; the larger of both grows at least as fast as the Fibonacci numbers.
+        let (mut p, mut q, mut before, mut rest) = (1.0, 0.0, (0.0, 1.0), ratio);
+        for _ in 0..32 {
+            let whole = rest.floor();
+            ((p, q), before) = ((whole * p + before.0, whole * q + before.1), (p, q));
+            if (p > 0.0 && ((p / q) / ratio - 1.0).abs() <= Self::TOLERANCE) || p.max(q) > 1e6 {
+                break;
+            }
+            rest = 1.0 / (rest - whole);
+        }
+        let (p, q) = (p.max(1.0), q.max(1.0));
+        // Both are whole and at most about 2^20, unless the steps are a million apart.
+        let scale = (f64::from(scale_b) / q) as f32;
+        Self { scale, a: p as i64, b: q as i64, error: ((p / q) / ratio - 1.0).abs() }
+    }
+}
+
+impl Grid {
+    fn channels(self, count: usize, from: impl Fn(usize) -> usize) -> Self {
+        let range = self.range.map(|r| (0..count).map(|c| r[from(c)]).collect());
+        Self { scale: (0..count).map(|c| self.scale[from(c)]).collect(), range }
+    }
+
+    /// The grid of `x·c`.
+    fn times(mut self, c: impl Fn(usize) -> f64) -> Self {
+        for channel in 0..self.scale.len() {
+            let c = c(channel);
+            if c != 0.0 {
+                self.scale[channel] = ((f64::from(self.scale[channel]) * c.abs()) as f32).max(f32::MIN_POSITIVE);
+            }
+            if let Some(range) = &mut self.range {
+                let Interval { lo, hi } = range[channel];
+                range[channel] = match c {
+                    0.0 => Interval::point(0),
+                    c if c < 0.0 => Interval { lo: -hi, hi: -lo },
+                    _ => range[channel],
+                };
+            }
+        }
+        self
+    }
+
+    /// The grid of `x + c`, when `c` lies on a grid at most four times finer.
+    fn plus(mut self, c: impl Fn(usize) -> f64) -> Option<Self> {
+        for channel in 0..self.scale.len() {
+            let steps = c(channel) / f64::from(self.scale[channel]);
+            let finer = (1..=4i32).find(|k| {
+                let at = steps * f64::from(*k);
+                (at - at.round()).abs() < ON_GRID && at.abs() < WIDEST as f64
+            })?;
+            self.scale[channel] /= finer as f32;
+            let shift = (steps * f64::from(finer)).round() as i64;
+            if let Some(range) = &mut self.range {
+                range[channel] = range[channel].checked_scale(i64::from(finer))?.checked_add(Interval::point(shift))?;
+            }
+        }
+        Some(self)
+    }
+
+    /// The grid of `clamp(x, lo, hi)`, when ends that cut lie on it.
+    fn clipped(mut self, lo: f64, hi: f64) -> Option<Self> {
+        let range = self.range.as_mut()?;
+        for (interval, scale) in range.iter_mut().zip(&self.scale) {
+            let (lo, hi) = (lo / f64::from(*scale), hi / f64::from(*scale));
+            let end = |at: f64, inside: bool| {
+                if !inside {
+                    return Some(None);
+                }
+                ((at - at.round()).abs() < ON_GRID).then_some(Some(at.round() as i64))
+            };
+            let lo = end(lo, lo > interval.lo as f64 - 0.5)?.map_or(interval.lo, |lo| lo.max(interval.lo));
+            let hi = end(hi, hi < interval.hi as f64 + 0.5)?.map_or(interval.hi, |hi| hi.min(interval.hi));
+            *interval = if lo <= hi { Interval { lo, hi } } else { Interval::point(interval.clamp(lo)) };
+        }
+        Some(self)
+    }
+}
