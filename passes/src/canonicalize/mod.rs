@@ -2,7 +2,7 @@
 //!
 //! - layout: no reshape of a reshape, no identity reshape, transpose, slice or pad; a transpose that moves only axes of
 //!   extent 1 is a reshape; zeros around a window op belong to its pads;
-//! - maps: one map per chain, no link twice, nothing linear as a map;
+//! - maps: one map per chain, no link twice, nothing linear as a map, none on an input that the client can send mapped;
 //! - outputs: the last summand and the last sigmoid are the client's.
 
 mod chain;
@@ -192,6 +192,14 @@ fn window(p: &mut Peephole<'_>, cx: &mut PassCx<'_>, id: Id<Value>) -> bool {
 /// One map per chain; nothing linear as a map.
 fn map(p: &mut Peephole<'_>, cx: &mut PassCx<'_>, id: Id<Value>) -> bool {
     let Op::Map { x, shift, chain, resolution } = p.remapped(id) else { return false };
+    if let Some(input) = sent_as(p, x, &chain)
+        && cx.rewrite("maps to the client")
+    {
+        let Op::Input { mut pre } = p.op(input).clone() else { unreachable!("found as an input") };
+        pre.extend(chain);
+        p.set_op(input, Op::Input { pre });
+        return absorbed(p, id, x);
+    }
     let (mut from, mut links, mut inner) = (x, chain.clone(), None);
     if let Op::Map { x: operand, chain: first, .. } = p.op(x) {
         let (operand, first) = (*operand, first.clone());
@@ -220,6 +228,20 @@ fn map(p: &mut Peephole<'_>, cx: &mut PassCx<'_>, id: Id<Value>) -> bool {
     };
     p.add_origins(new, &origins);
     true
+}
+
+/// The input that the client can send behind the chain in place of what it is: nobody else sees it in front of the chain,
+/// and what lies between only moves elements (which a chain with one constant for all does not notice).
+fn sent_as(p: &Peephole<'_>, mut x: Id<Value>, chain: &[Func]) -> Option<Id<Value>> {
+    let uniform = chain.iter().filter_map(Func::constant).all(|c| p.entries(c).len() == 1);
+    while p.is_sole(x) {
+        match p.op(x) {
+            Op::Input { .. } => return Some(x),
+            Op::Reshape { x: from } | Op::Transpose { x: from, .. } if uniform => x = *from,
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// A chain of factors and summands as `mul-clear` and `add-clear`: no table at all.
