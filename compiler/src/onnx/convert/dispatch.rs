@@ -25,6 +25,7 @@ impl Converter<'_> {
         let id = match config {
             Node::Gemm(n) => self.gemm(site, &n.config)?,
             Node::Linear(n) => self.linear(site, n.config.transpose_weight)?,
+            Node::MatMul(_) if matches!(site.inputs.get(1), Some(Some(Known::Const(_)))) => self.linear(site, false)?,
             Node::MatMul(_) => return Err("it is not a product with a constant matrix on the right".into()),
             Node::Conv2d(n) => self.conv(site, &n.config)?,
             Node::Conv1d(_) | Node::Conv3d(_) => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fhe_ir::{ConvGeometry, Data, Id, Op, Value};
+use fhe_ir::{Const, ConvGeometry, Data, Id, Op, Value};
 use ndarray::{Array2, ArrayD, Ix2};
 use onnx_ir::batch_norm::BatchNormConfig;
 use onnx_ir::conv2d::Conv2dConfig;
@@ -36,6 +36,12 @@ impl Converter<'_> {
             return Err(format!("its operand of shape {:?} is not [1, in]", self.graph.value(x).shape).into());
         }
         let weights = reals(self.constant(site, 1)?.ok_or("it has no weights")?)?;
+        if let Some((law, scale)) = self.exact_weights(site, usize::from(!transposed)) {
+            let integers = if transposed { law } else { law.t().to_owned() };
+            let scale = scale.iter().map(|s| s * alpha).collect();
+            let op = |w| Op::Dot { x, w };
+            return self.exact_layer(site, integers.as_standard_layout().into_owned(), scale, beta, op);
+        }
         let weights = weights.view().into_dimensionality::<Ix2>().map_err(|_| "its weights are not a matrix")?;
         self.spend(weights.len())?;
         let weights: Array2<f32> =
@@ -49,6 +55,40 @@ impl Converter<'_> {
         };
         let acc = self.push(site, ".acc", Op::Dot { x, w }, &[])?;
         self.add_bias(site, acc, if beta == 1.0 { bias } else { bias * beta })
+    }
+
+    /// Weights that the model states as integers, and their step per output channel (axis `out` of the constant).
+    fn exact_weights(&self, site: &Site<'_>, out: usize) -> Option<(ArrayD<i64>, Vec<f32>)> {
+        let law = self.law(site, 1)?;
+        let scale = law.scale_along(out)?;
+        Some((law.integers, scale))
+    }
+
+    /// `scale·(integers·x) + beta·bias`: the integers stay what they are.
+    fn exact_layer(
+        &mut self,
+        site: &Site<'_>,
+        integers: ArrayD<i64>,
+        scale: Vec<f32>,
+        beta: f32,
+        op: impl FnOnce(Id<Const>) -> Op,
+    ) -> Result<Id<Value>, Stop> {
+        self.spend(integers.len())?;
+        let out = integers.shape()[0];
+        let w = self.push_exact(site, ".w", integers);
+        let bias = match self.constant(site, 2)? {
+            None => None,
+            Some(data) => Some(per_channel(reals(data)?, &[1, out])? * beta),
+        };
+        let acc = self.push(site, ".acc", op(w), &[])?;
+        let step = Data::F32(Arc::new(ArrayD::from_shape_vec(vec![out], scale).map_err(|_| "its scale does not fit")?));
+        let c = self.push_const(site, ".step", step)?;
+        let part = if bias.is_some() { ".scaled" } else { "" };
+        let scaled = self.push(site, part, Op::MulClear { x: acc, c }, &[])?;
+        match bias {
+            None => Ok(scaled),
+            Some(bias) => self.add_bias(site, scaled, bias),
+        }
     }
 
     fn add_bias(&mut self, site: &Site<'_>, x: Id<Value>, bias: ArrayD<f32>) -> Result<Id<Value>, Stop> {
@@ -70,6 +110,9 @@ impl Converter<'_> {
         let reach = [0, 1].map(|i| config.dilation[i] * (config.kernel_size[i].saturating_sub(1)) + 1);
         let pads = pads(&self.graph.value(x).shape, &config.auto_pad, &config.padding, reach, config.stride)?;
         let geometry = ConvGeometry { strides: config.stride, pads, dilations: config.dilation, groups: config.groups };
+        if let Some((integers, scale)) = self.exact_weights(site, 0) {
+            return self.exact_layer(site, integers, scale, 1.0, |w| Op::Conv { x, w, geometry });
+        }
         let w = self.push_const(site, ".w", data.clone())?;
         let bias = match self.constant(site, 2)? {
             None => return self.push(site, "", Op::Conv { x, w, geometry }, &[]),

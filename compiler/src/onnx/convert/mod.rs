@@ -5,6 +5,7 @@ mod dispatch;
 mod layers;
 mod maps;
 mod pooling;
+mod quantizers;
 mod shapes;
 mod site;
 
@@ -19,6 +20,7 @@ use super::constant;
 use super::error::{OnnxError, UnsupportedNode};
 use super::names::{Names, clean, node_label, stem};
 use super::proto::{Model, is_own_domain};
+use quantizers::Stated;
 
 /// Operators of ONNX that have an encrypted form, besides those that are evaluated on constants.
 pub const OPERATORS: [&str; 42] = [
@@ -153,6 +155,8 @@ struct Converter<'m> {
     consts: Names,
     known: HashMap<String, Known>,
     refused: Vec<UnsupportedNode>,
+    /// What the model says about quantization.
+    stated: Stated,
     /// Numbers in the constants made so far.
     numbers: usize,
 }
@@ -166,6 +170,7 @@ pub(super) fn convert(model: &Model) -> Result<Graph, OnnxError> {
         consts: Names::default(),
         known: HashMap::new(),
         refused: vec![],
+        stated: Stated::default(),
         numbers: 0,
     };
     for (name, shape) in &model.inputs {
@@ -193,8 +198,9 @@ impl<'m> Converter<'m> {
         for name in &node.input {
             inputs.push(if name.is_empty() { None } else { Some(self.lookup(name)?) });
         }
-        let site = Site { proto: node, stem: stem(node), inputs };
-        let result = match self.result(&site) {
+        let mut site = Site { proto: node, stem: stem(node), inputs };
+        let result = self.decoded(&mut site).and_then(|()| self.result(&site));
+        let result = match result.and_then(|known| self.record(&site).map(|()| known)) {
             Ok(known) => known,
             Err(Stop::Fatal(error)) => return Err(error),
             Err(Stop::Refuse { reason, advice }) => {
@@ -227,6 +233,9 @@ impl<'m> Converter<'m> {
         let op = node.op_type.as_str();
         let own = is_own_domain(&node.domain);
         let scaler = node.domain == "ai.onnx.ml" && op == "Scaler";
+        if quantizers::is_quantizer(node) {
+            return self.quantizer_of_known(site);
+        }
         if !scaler && !(own && (OPERATORS.contains(&op) || constant::OPERATORS.contains(&op))) {
             return refuse("the operator is not supported", advice(op));
         }
@@ -261,6 +270,7 @@ impl<'m> Converter<'m> {
             return Ok(Known::Const(data));
         }
         match op {
+            "Clip" if let Some(known) = self.clip_codes(site)? => return Ok(known),
             "Identity" => return Ok(site.inputs[0].clone().ok_or("its input is missing")?),
             "Dropout" => return self.dropout(site),
             "Max" | "Min" => return Ok(Known::Value(self.bound(site, op == "Max")?)),
@@ -285,7 +295,14 @@ impl<'m> Converter<'m> {
         let mut outputs = vec![];
         for name in &self.model.outputs {
             let (value, post) = match self.lookup(name)? {
-                Known::Value(id) => (id, vec![]),
+                Known::Value(id) => match self.decoded_output(name, id) {
+                    Ok(id) => (id, vec![]),
+                    Err(Stop::Fatal(error)) => return Err(error),
+                    Err(Stop::Refuse { reason, .. }) => {
+                        let problems = vec![format!("output {name:?}: {reason}")];
+                        return Err(OnnxError::Invalid { model: self.model.name.clone(), problems });
+                    }
+                },
                 Known::Client(id, post) => (id, post),
                 Known::Refused(_) if !self.refused.is_empty() => continue,
                 Known::Refused(_) | Known::Unreadable(_) | Known::Const(_) => {

@@ -122,6 +122,13 @@ impl Converter<'_> {
         Ok(Id::new(self.graph.consts.len() - 1))
     }
 
+    /// Appends integer weights that the model states.
+    pub(super) fn push_exact(&mut self, site: &Site<'_>, part: &str, integers: ndarray::ArrayD<i64>) -> Id<Const> {
+        let name = self.consts.unique(&format!("{}{part}", site.stem));
+        self.graph.consts.push(Const { name, data: Data::Int(std::sync::Arc::new(integers)) });
+        Id::new(self.graph.consts.len() - 1)
+    }
+
     /// A function that the client applies: it stays with the name until an output takes it.
     pub(super) fn client(&mut self, site: &Site<'_>, axis: usize, post: Post) -> Result<Known, Stop> {
         let (value, mut posts) = match site.inputs.first() {
