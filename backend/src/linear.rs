@@ -15,6 +15,9 @@ const BLOCK_WORDS: usize = 1 << 16;
 ///
 /// `delta` is the torus step, by which clear summands are multiplied.
 pub fn apply(graph: &Graph, value: &Value, mut operands: Vec<Tensor>, delta: u64) -> Option<Tensor> {
+    if let Op::Concat { axis, .. } = value.op {
+        return Some(concat(&operands, value.shape.clone(), axis));
+    }
     let b = if operands.len() == 2 { operands.pop() } else { None };
     let x = operands.pop()?;
     let shape = value.shape.clone();
@@ -33,6 +36,7 @@ pub fn apply(graph: &Graph, value: &Value, mut operands: Vec<Tensor>, delta: u64
         Op::Sub { .. } => zip(x, &b?, u64::wrapping_sub),
         Op::Neg { .. } => mul_clear(x, &[u64::MAX]),
         Op::Slice { starts, steps, .. } => take(&x, shape, |axis, i| Some(starts[axis] + i * steps[axis])),
+        Op::Gather { axis, indices, .. } => take(&x, shape, |at, i| Some(if at == *axis { indices[i] } else { i })),
         Op::Pad { before, .. } => {
             let from = x.shape.clone();
             take(&x, shape, |axis, i| i.checked_sub(before[axis]).filter(|&i| i < from[axis]))
@@ -42,6 +46,8 @@ pub fn apply(graph: &Graph, value: &Value, mut operands: Vec<Tensor>, delta: u64
         Op::Input { .. }
         | Op::AvgPool { .. }
         | Op::MaxPool { .. }
+        | Op::Mul { .. }
+        | Op::Concat { .. }
         | Op::BatchNorm { .. }
         | Op::Map { .. }
         | Op::Lut { .. }
@@ -230,6 +236,20 @@ fn take(x: &Tensor, shape: Vec<usize>, source: impl Fn(usize, usize) -> Option<u
         .map(|index| index.iter().enumerate().try_fold(0, |at, (axis, &i)| Some(at * x.shape[axis] + source(axis, i)?)))
         .collect();
     pick(x, shape, &sources)
+}
+
+/// Tensors behind one another along an axis.
+fn concat(xs: &[Tensor], shape: Vec<usize>, axis: usize) -> Tensor {
+    let (rows, words) = xs.first().map_or((0, 1), |x| (x.rows, x.words));
+    let inner = shape[axis + 1..].iter().product::<usize>() * words;
+    let mut data = Vec::with_capacity(rows * shape.iter().product::<usize>() * words);
+    for block in 0..rows * shape[..axis].iter().product::<usize>() {
+        for x in xs {
+            let length = x.shape[axis] * inner;
+            data.extend_from_slice(&x.data()[block * length..(block + 1) * length]);
+        }
+    }
+    Tensor::new(rows, shape, words, data)
 }
 
 fn transpose(x: &Tensor, shape: Vec<usize>, perm: &[usize]) -> Tensor {

@@ -65,6 +65,39 @@ fn a_convolutional_network_decrypts_to_the_integer_circuit() {
     agrees(&conv_net(), &[rows(4, &[2, 2, 4, 5], 0, 1), rows(5, &[2, 2], -1, 1)]);
 }
 
+/// Values joined along both kinds of axes, and slices picked in another order.
+fn moves() -> Circuit {
+    let mut b = Build::new("moves");
+    let x = b.input(&[1, 2, 3], -1, 1, 24);
+    let y = b.input(&[1, 1, 3], 0, 4, 24);
+    let fresh = b.variance(x, 0);
+    let channels = b.linear(Op::Concat { xs: vec![x, y, x], axis: 1 }, &[1, 5, 3], vec![fresh]);
+    let op = Op::Gather { x: channels, axis: 1, indices: vec![4, 2, 2] };
+    let picked = b.linear(op, &[1, 3, 3], vec![fresh]);
+    let places = b.linear(Op::Concat { xs: vec![picked, picked], axis: 2 }, &[1, 3, 6], vec![fresh]);
+    let op = Op::Gather { x: places, axis: 2, indices: vec![5, 0, 0, 1] };
+    let turned = b.linear(op, &[1, 3, 4], vec![fresh]);
+    // x·y == ((x + y)² − (x − y)²)/4, with whole numbers: the squares of sum and difference agree modulo 4.
+    let op = Op::Gather { x: y, axis: 1, indices: vec![0, 0] };
+    let wide = b.linear(op, &[1, 2, 3], vec![fresh]);
+    let sum = b.linear(Op::Add { a: x, b: wide }, &[1, 2, 3], vec![2.0 * fresh]);
+    let difference = b.linear(Op::Sub { a: x, b: wide }, &[1, 2, 3], vec![2.0 * fresh]);
+    let (p, m) = (b.map(sum, |v| v * v / 4, 24), b.map(difference, |v| v * v / 4, 24));
+    let pbs = b.variance(p, 0);
+    let product = b.linear(Op::Sub { a: p, b: m }, &[1, 2, 3], vec![2.0 * pbs]);
+    b.output(turned, Read::Exact);
+    b.output(product, Read::Exact);
+    b.circuit()
+}
+
+#[test]
+fn joined_picked_and_multiplied_values_decrypt_to_the_integer_circuit() {
+    let (x, y) = (rows(9, &[2, 2, 3], -1, 1), rows(10, &[2, 1, 3], 0, 4));
+    let product = eval::integer(moves().graph(), &[x.clone(), y.clone()]).outputs.remove(1);
+    assert_eq!(product, &x * &y);
+    agrees(&moves(), &[x, y]);
+}
+
 #[test]
 fn evaluation_is_deterministic_and_does_not_depend_on_threads() {
     let circuit = mlp();

@@ -206,20 +206,21 @@ fn constants_are_evaluated_on_the_way_to_a_weight() {
 
 #[test]
 fn what_the_client_can_do_leaves_the_graph() {
+    let first = Post::ArgMax { axis: 1, keep: true, last: false };
     let head = || Builder::new(13).input("x", &["N", "3"]).node("Neg", &["x"], "h", vec![]);
     let post = |m: Builder| {
         let graph = m.output("y").read().unwrap();
         assert_eq!(ops(&graph), ["neg"]);
         graph.outputs[0].post.clone()
     };
-    assert_eq!(post(head().node("Softmax", &["h"], "y", vec![int("axis", -1)])), [Post::Softmax]);
-    assert_eq!(post(head().node("LogSoftmax", &["h"], "y", vec![int("axis", 1)])), [Post::LogSoftmax]);
+    assert_eq!(post(head().node("Softmax", &["h"], "y", vec![int("axis", -1)])), [Post::Softmax { axis: 1 }]);
+    assert_eq!(post(head().node("LogSoftmax", &["h"], "y", vec![int("axis", 1)])), [Post::LogSoftmax { axis: 1 }]);
     assert_eq!(post(head().node("Sigmoid", &["h"], "y", vec![])), [Post::Sigmoid]);
-    assert_eq!(post(head().node("ArgMax", &["h"], "y", vec![int("axis", 1)])), [Post::ArgMax]);
+    assert_eq!(post(head().node("ArgMax", &["h"], "y", vec![int("axis", 1)])), [first]);
     let both = head().node("Softmax", &["h"], "p", vec![]).node("ArgMax", &["p"], "a", vec![int("axis", 1)]);
     let both = both.node("Cast", &["a"], "y", vec![int("to", 6)]).output("p").output("y").read().unwrap();
-    assert_eq!(both.outputs[0].post, [Post::Softmax]);
-    assert_eq!(both.outputs[1].post, [Post::Softmax, Post::ArgMax]);
+    assert_eq!(both.outputs[0].post, [Post::Softmax { axis: 1 }]);
+    assert_eq!(both.outputs[1].post, [Post::Softmax { axis: 1 }, first]);
     assert_eq!(both.outputs[0].value, both.outputs[1].value);
     let rounded = head().node("Softmax", &["h"], "p", vec![]).node("Cast", &["p"], "y", vec![int("to", 7)]);
     assert!(rounded.output("y").read().is_err(), "a probability is no integer");

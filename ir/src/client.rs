@@ -4,8 +4,9 @@ use ndarray::{ArrayD, Axis};
 
 use crate::eval::kernels::for_each_channel;
 use crate::func::{self, quantize};
-use crate::graph::{Elem, Graph, Post, Value};
+use crate::graph::{Elem, Graph, Value};
 use crate::op::Op;
+use crate::post::{Post, first_greatest};
 
 /// Data that a network cannot take.
 #[derive(Clone, Debug, PartialEq, thiserror::Error, miette::Diagnostic)]
@@ -140,27 +141,7 @@ pub fn dequantize(graph: &Graph, index: usize, y: &ArrayD<i64>) -> ArrayD<f32> {
 
 /// Applies the client functions of an output, in order.
 pub fn post_process(post: &[Post], logits: &ArrayD<f32>) -> ArrayD<f32> {
-    let mut y = logits.clone();
-    for post in post {
-        y = match post {
-            Post::Sigmoid => y.mapv(|e| 1.0 / (1.0 + (-e).exp())),
-            Post::Softmax | Post::LogSoftmax => {
-                for mut lane in y.lanes_mut(Axis(1)) {
-                    let top = lane.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                    let sum: f32 = lane.iter().map(|e| (e - top).exp()).sum();
-                    lane.mapv_inplace(|e| match post {
-                        Post::LogSoftmax => e - top - sum.ln(),
-                        _ => (e - top).exp() / sum,
-                    });
-                }
-                y
-            }
-            Post::ArgMax => {
-                y.map_axis(Axis(1), |lane| first_greatest(lane.iter()) as f32).insert_axis(Axis(1)).into_dyn()
-            }
-        };
-    }
-    y
+    post.iter().fold(logits.clone(), |y, post| post.apply(y))
 }
 
 /// Class of each row of `[rows, channels]` logits: the first greatest channel, or `logit > 0` when there is one.
@@ -169,16 +150,6 @@ pub fn classes(logits: &ArrayD<f32>) -> Vec<usize> {
         .axis_iter(Axis(0))
         .map(|row| if row.len() == 1 { usize::from(row.iter().all(|&e| e > 0.0)) } else { first_greatest(row.iter()) })
         .collect()
-}
-
-fn first_greatest<'a>(xs: impl Iterator<Item = &'a f32>) -> usize {
-    let mut best = (0, f32::NEG_INFINITY);
-    for (i, &x) in xs.enumerate() {
-        if x > best.1 {
-            best = (i, x);
-        }
-    }
-    best.0
 }
 
 #[cfg(test)]

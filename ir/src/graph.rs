@@ -9,6 +9,7 @@ use crate::id::Id;
 use crate::interval::Interval;
 use crate::op::Op;
 use crate::params::ParamSet;
+use crate::post::Post;
 use crate::table::{Domain, Read, Table};
 
 /// How far a graph has come. Phases only go forward; each decides which ops and facts are legal.
@@ -221,31 +222,6 @@ impl Const {
         match &self.data {
             Data::F32(a) => f64::from(a.as_slice().map_or(f32::NAN, |s| s[at])),
             Data::Int(a) => a.as_slice().map_or(f64::NAN, |s| s[at] as f64),
-        }
-    }
-}
-
-/// What the client does with an output after decryption.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Post {
-    /// Logistic function per element.
-    Sigmoid,
-    /// Softmax over channels.
-    Softmax,
-    /// Logarithm of softmax over channels.
-    LogSoftmax,
-    /// Index of the first greatest channel.
-    ArgMax,
-}
-
-impl Post {
-    /// Keyword in the text form.
-    pub fn keyword(self) -> &'static str {
-        match self {
-            Self::Sigmoid => "sigmoid",
-            Self::Softmax => "softmax",
-            Self::LogSoftmax => "log-softmax",
-            Self::ArgMax => "argmax",
         }
     }
 }

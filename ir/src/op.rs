@@ -125,10 +125,33 @@ pub enum Op {
         /// Second operand.
         b: Id<Value>,
     },
+    /// `a·b`, same shapes (float phases only: `lower-products` makes it of sums and squares).
+    Mul {
+        /// First operand.
+        a: Id<Value>,
+        /// Second operand.
+        b: Id<Value>,
+    },
     /// `−x`.
     Neg {
         /// Operand.
         x: Id<Value>,
+    },
+    /// The operands behind one another along an axis; their other extents are the same.
+    Concat {
+        /// Operands, at least one.
+        xs: Vec<Id<Value>>,
+        /// Axis, not the batch.
+        axis: usize,
+    },
+    /// Slices of an axis in any order, each as often as it is named: slice `i` of the result is slice `indices[i]`.
+    Gather {
+        /// Operand.
+        x: Id<Value>,
+        /// Axis, not the batch.
+        axis: usize,
+        /// Indices along the axis, at least one.
+        indices: Vec<usize>,
     },
     /// Every `steps`-th element from `starts`, per axis; the extent is the result's shape.
     Slice {
@@ -220,7 +243,10 @@ impl Op {
             Self::MulClear { .. } => "mul-clear",
             Self::Add { .. } => "add",
             Self::Sub { .. } => "sub",
+            Self::Mul { .. } => "mul",
             Self::Neg { .. } => "neg",
+            Self::Concat { .. } => "concat",
+            Self::Gather { .. } => "gather",
             Self::Slice { .. } => "slice",
             Self::Pad { .. } => "pad",
             Self::Reshape { .. } => "reshape",
@@ -236,7 +262,8 @@ impl Op {
     pub fn operands(&self) -> Vec<Id<Value>> {
         match self {
             Self::Input { .. } => vec![],
-            Self::Add { a, b } | Self::Sub { a, b } => vec![*a, *b],
+            Self::Add { a, b } | Self::Sub { a, b } | Self::Mul { a, b } => vec![*a, *b],
+            Self::Concat { xs, .. } => xs.clone(),
             Self::Dot { x, .. }
             | Self::Conv { x, .. }
             | Self::SumPool { x, .. }
@@ -246,6 +273,7 @@ impl Op {
             | Self::AddClear { x, .. }
             | Self::MulClear { x, .. }
             | Self::Neg { x }
+            | Self::Gather { x, .. }
             | Self::Slice { x, .. }
             | Self::Pad { x, .. }
             | Self::Reshape { x }
@@ -261,10 +289,11 @@ impl Op {
     pub fn with_operands(mut self, mut f: impl FnMut(Id<Value>) -> Id<Value>) -> Self {
         match &mut self {
             Self::Input { .. } => {}
-            Self::Add { a, b } | Self::Sub { a, b } => {
+            Self::Add { a, b } | Self::Sub { a, b } | Self::Mul { a, b } => {
                 *a = f(*a);
                 *b = f(*b);
             }
+            Self::Concat { xs, .. } => xs.iter_mut().for_each(|x| *x = f(*x)),
             Self::Dot { x, .. }
             | Self::Conv { x, .. }
             | Self::SumPool { x, .. }
@@ -274,6 +303,7 @@ impl Op {
             | Self::AddClear { x, .. }
             | Self::MulClear { x, .. }
             | Self::Neg { x }
+            | Self::Gather { x, .. }
             | Self::Slice { x, .. }
             | Self::Pad { x, .. }
             | Self::Reshape { x }
@@ -301,7 +331,10 @@ impl Op {
             | Self::MaxPool { .. }
             | Self::Add { .. }
             | Self::Sub { .. }
+            | Self::Mul { .. }
             | Self::Neg { .. }
+            | Self::Concat { .. }
+            | Self::Gather { .. }
             | Self::Slice { .. }
             | Self::Pad { .. }
             | Self::Reshape { .. }
@@ -336,7 +369,10 @@ impl Op {
             | Self::MaxPool { .. }
             | Self::Add { .. }
             | Self::Sub { .. }
+            | Self::Mul { .. }
             | Self::Neg { .. }
+            | Self::Concat { .. }
+            | Self::Gather { .. }
             | Self::Slice { .. }
             | Self::Pad { .. }
             | Self::Reshape { .. }
@@ -370,12 +406,15 @@ impl Op {
             | Self::Add { .. }
             | Self::Sub { .. }
             | Self::Neg { .. }
+            | Self::Concat { .. }
+            | Self::Gather { .. }
             | Self::Slice { .. }
             | Self::Pad { .. }
             | Self::Reshape { .. }
             | Self::Transpose { .. } => true,
             Self::Input { .. }
             | Self::MaxPool { .. }
+            | Self::Mul { .. }
             | Self::Map { .. }
             | Self::Lut { .. }
             | Self::Keyswitch { .. }

@@ -20,7 +20,12 @@ pub fn infer(graph: &Graph, op: &Op, shape: &[usize]) -> Result<Option<Vec<Inter
     let too_wide = || format!("the interval leaves ±2^{}", Interval::LIMIT.ilog2());
     let zero = Interval::point(0);
     let intervals = match op {
-        Op::Input { .. } | Op::Map { .. } | Op::AvgPool { .. } | Op::MaxPool { .. } | Op::BatchNorm { .. } => {
+        Op::Input { .. }
+        | Op::Map { .. }
+        | Op::AvgPool { .. }
+        | Op::MaxPool { .. }
+        | Op::BatchNorm { .. }
+        | Op::Mul { .. } => {
             return Ok(None);
         }
         Op::Dot { x, w } => {
@@ -74,6 +79,17 @@ pub fn infer(graph: &Graph, op: &Op, shape: &[usize]) -> Result<Option<Vec<Inter
         Op::Neg { x } => {
             of(*x)?.into_iter().map(|i| i.checked_scale(-1)).collect::<Option<_>>().ok_or_else(too_wide)?
         }
+        Op::Concat { xs, axis: 1 } => xs.iter().map(|x| of(*x)).collect::<Result<Vec<_>, _>>()?.concat(),
+        Op::Concat { xs, .. } => {
+            let all = xs.iter().map(|x| of(*x)).collect::<Result<Vec<_>, _>>()?;
+            let hull = |c: usize| all.iter().map(|x| x[c]).reduce(Interval::hull).expect("at least one operand");
+            (0..channels).map(hull).collect()
+        }
+        Op::Gather { x, axis: 1, indices } => {
+            let x = of(*x)?;
+            indices.iter().map(|&i| x[i]).collect()
+        }
+        Op::Gather { x, .. } => of(*x)?,
         Op::Slice { x, starts, steps } => {
             let x = of(*x)?;
             (0..channels).map(|c| x[if shape.len() > 1 { starts[1] + c * steps[1] } else { 0 }]).collect()

@@ -100,7 +100,7 @@ pub fn infer(graph: &Graph, op: &Op, stated: &[usize]) -> Result<Vec<usize>, Str
             }
             Ok(shape(*x).to_vec())
         }
-        Op::Add { a, b } | Op::Sub { a, b } => {
+        Op::Add { a, b } | Op::Sub { a, b } | Op::Mul { a, b } => {
             if shape(*a) == shape(*b) {
                 Ok(shape(*a).to_vec())
             } else {
@@ -108,6 +108,31 @@ pub fn infer(graph: &Graph, op: &Op, stated: &[usize]) -> Result<Vec<usize>, Str
             }
         }
         Op::Neg { x } | Op::Keyswitch { x } => Ok(shape(*x).to_vec()),
+        Op::Concat { xs, axis } => {
+            let first = xs.first().map_or(&[][..], |x| shape(*x));
+            let mut out = first.to_vec();
+            if *axis == 0 || *axis >= first.len() {
+                return Err(format!("axis {axis} of {first:?} cannot be joined along"));
+            }
+            for x in &xs[1..] {
+                let x = shape(*x);
+                let fits = x.len() == first.len() && (0..x.len()).all(|i| i == *axis || x[i] == first[i]);
+                out[*axis] = match fits.then(|| out[*axis].checked_add(x[*axis])) {
+                    Some(Some(sum)) => sum,
+                    _ => return Err(format!("{first:?} and {x:?} cannot be joined along axis {axis}")),
+                };
+            }
+            Ok(out)
+        }
+        Op::Gather { x, axis, indices } => {
+            let mut out = shape(*x).to_vec();
+            let extent = out.get(*axis).copied().unwrap_or(0);
+            if *axis == 0 || indices.is_empty() || indices.iter().any(|&i| i >= extent) {
+                return Err(format!("{} indices do not all lie in axis {axis} of {out:?}", indices.len()));
+            }
+            out[*axis] = indices.len();
+            Ok(out)
+        }
         Op::Lut { x, table, domain, .. } | Op::Pbs { x, table, domain, .. } => {
             let channels = shape(*x).get(1).copied().unwrap_or(1);
             let rows = graph.table(*table).entries.nrows();

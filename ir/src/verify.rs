@@ -171,7 +171,7 @@ fn shapes(graph: &Graph, value: &Value) -> Result<(), String> {
 fn phase(graph: &Graph, value: &Value) -> Result<(), String> {
     let phase = graph.phase;
     let legal = match &value.op {
-        Op::AvgPool { .. } | Op::MaxPool { .. } | Op::BatchNorm { .. } => phase.is_real(),
+        Op::AvgPool { .. } | Op::MaxPool { .. } | Op::BatchNorm { .. } | Op::Mul { .. } => phase.is_real(),
         Op::Map { shift, resolution, .. } => {
             if phase.is_real() {
                 shift.is_none() && resolution.is_none()
@@ -190,6 +190,8 @@ fn phase(graph: &Graph, value: &Value) -> Result<(), String> {
         | Op::Add { .. }
         | Op::Sub { .. }
         | Op::Neg { .. }
+        | Op::Concat { .. }
+        | Op::Gather { .. }
         | Op::Slice { .. }
         | Op::Pad { .. }
         | Op::Reshape { .. }
@@ -390,6 +392,7 @@ fn outputs(graph: &Graph, output: &crate::graph::Output) -> Result<(), (&'static
             return Err(("cipher", message));
         }
     }
+    output.post.iter().try_fold(value.shape.clone(), |shape, post| post.shape(&shape)).map_err(|m| ("shape", m))?;
     if value.cipher.as_ref().is_some_and(|c| c.key != Key::Big) {
         return Err(("cipher", "an output is under the big key".into()));
     }

@@ -118,7 +118,7 @@ impl Builder {
         let elements: usize = from.iter().product();
         let channels = from[1];
         let pads = [self.rng.random_range(0..2), 0, 0, self.rng.random_range(0..2)];
-        let op = match self.rng.random_range(0..14) {
+        let op = match self.rng.random_range(0..16) {
             0 => Op::Dot { x, w: self.ints(&[2, channels]) },
             1 | 2 => {
                 let groups = if channels.is_multiple_of(2) && self.rng.random() { 2 } else { 1 };
@@ -152,6 +152,15 @@ impl Builder {
                     _ => vec![1, channels, elements / channels, 1],
                 };
                 return (Op::Reshape { x }, stated);
+            }
+            14 => {
+                let b = Id::new(self.rng.random_range(0..self.graph.values.len()));
+                Op::Concat { xs: vec![x, b, x], axis: self.rng.random_range(1..rank) }
+            }
+            15 => {
+                let axis = self.rng.random_range(1..rank);
+                let indices = (0..self.rng.random_range(1..4)).map(|_| self.rng.random_range(0..from[axis])).collect();
+                Op::Gather { x, axis, indices }
             }
             12 => {
                 let mut perm: Vec<_> = (0..rank).collect();

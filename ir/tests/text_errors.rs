@@ -105,11 +105,13 @@ fn ops_and_fields() {
     refuses(
         "%y: f32[1] = dense %x",
         "14: got `dense`, allowed: an op: input, dot, conv, sum-pool, avg-pool, max-pool, batch-norm, add-clear, mul-clear, add, \
-         sub, neg, slice, pad, reshape, transpose, map, lut, keyswitch, pbs",
+         sub, mul, neg, concat, gather, slice, pad, reshape, transpose, map, lut, keyswitch, pbs",
     );
     refuses(
         "%y: f32[1] = map %x | relu6",
-        "23: got `relu6`, allowed: a function: relu, leaky-relu, clip, sigmoid, tanh, gelu, silu, abs, sign, exp, sqrt, \
+        "23: got `relu6`, allowed: a function: relu, sigmoid, tanh, gelu, gelu-tanh, silu, mish, softplus, softsign, hard-swish, \
+         erf, abs, sign, exp, log, sqrt, square, reciprocal, floor, ceil, round, trunc, positive, non-negative, is-zero, sin, \
+         cos, tan, asin, acos, atan, sinh, cosh, asinh, acosh, atanh, leaky-relu, elu, thresholded-relu, pow, clip, prelu, \
          mul, add, quant",
     );
     refuses("%y: f32[1] = add %x", "20: got the end of the line, allowed: `,`");
@@ -136,7 +138,10 @@ fn ops_and_fields() {
         "%y: f32[1] = lut %x, @t, domain=(), read=exact",
         "33: got `(`, allowed: at least one interval, all of one width",
     );
-    refuses("output %x \"y\", post=relu", "21: got `relu`, allowed: sigmoid, softmax, log-softmax, argmax");
+    refuses(
+        "output %x \"y\", post=relu",
+        "21: got `relu`, allowed: sigmoid, softmax, log-softmax, hardmax, argmax, topk",
+    );
 }
 
 #[test]

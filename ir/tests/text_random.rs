@@ -92,21 +92,17 @@ impl Tape {
 
     fn func(&mut self, graph: &mut Graph, channels: usize) -> Func {
         let n = self.pick(&[1, channels]);
-        match self.below(14) {
-            0 => Func::Relu,
-            1 => Func::LeakyRelu(self.real()),
-            2 => Func::Clip(self.real(), self.real()),
-            3 => Func::Sigmoid,
-            4 => Func::Tanh,
-            5 => Func::Gelu,
-            6 => Func::Silu,
-            7 => Func::Abs,
-            8 => Func::Sign,
-            9 => Func::Exp,
-            10 => Func::Sqrt,
-            11 => Func::Mul(self.constant(graph, &[n])),
-            12 => Func::Add(self.constant(graph, &[n])),
-            _ => Func::Quant { scale: self.real(), to: self.interval() },
+        match self.below(20) {
+            0 => Func::LeakyRelu(self.real()),
+            1 => Func::Clip(self.real(), self.real()),
+            2 => Func::Elu(self.real()),
+            3 => Func::ThresholdedRelu(self.real()),
+            4 => Func::Pow(self.real()),
+            5 => Func::PRelu(self.constant(graph, &[n])),
+            6 => Func::Quant { scale: self.real(), to: self.interval() },
+            7 => Func::Mul(self.constant(graph, &[n])),
+            8 => Func::Add(self.constant(graph, &[n])),
+            _ => self.pick(&Func::PLAIN),
         }
     }
 
@@ -116,7 +112,7 @@ impl Tape {
         let channels = graph.value(x).channels();
         let same: Vec<_> = graph.iter().filter(|(_, v)| v.shape == dims).map(|(id, _)| id).collect();
         let n = self.pick(&[1, channels]);
-        match self.below(19) {
+        match self.below(22) {
             0 => Op::Input { pre: (0..self.below(3)).map(|_| self.func(graph, channels)).collect() },
             1 => {
                 let out = 1 + self.below(20);
@@ -170,6 +166,14 @@ impl Tape {
                 Op::Map { x, shift, chain, resolution }
             }
             16 => Op::Keyswitch { x },
+            19 => Op::Mul { a: x, b: self.pick(&same) },
+            20 => Op::Concat { xs: self.list(|t| t.pick(&same)).into_iter().chain([x]).collect(), axis: 1 },
+            21 => {
+                let axis = 1 + self.below(dims.len() - 1);
+                let mut indices = self.list(|t| t.below(dims[axis]));
+                indices.push(0);
+                Op::Gather { x, axis, indices }
+            }
             i => {
                 let entries = Array2::from_shape_fn((n, 1 + self.below(40)), |_| self.int());
                 let name = self.pick(&NAMES);
@@ -205,6 +209,19 @@ impl Tape {
         let from = (0..origins).map(|_| Id::new(self.below(graph.origins.len()))).collect();
         let name = self.name(|n| graph.values.iter().any(|v| v.name == n));
         Value { name, shape, elem, op, facts, cipher, from }
+    }
+
+    fn post(&mut self, posts: &[Post]) -> Post {
+        let mut post = self.pick(posts);
+        match &mut post {
+            Post::Sigmoid => {}
+            Post::Softmax { axis } | Post::LogSoftmax { axis } | Post::Hardmax { axis } => *axis = self.below(4),
+            Post::ArgMax { axis, keep, last } => (*axis, *keep, *last) = (self.below(4), self.coin(), self.coin()),
+            Post::TopK { axis, k, largest, indices } => {
+                (*axis, *k, *largest, *indices) = (self.below(4), self.below(9), self.coin(), self.coin());
+            }
+        }
+        post
     }
 
     fn graph(&mut self) -> Graph {
@@ -243,7 +260,7 @@ impl Tape {
         }
         for _ in 0..1 + self.below(3) {
             let name = self.name(|n| graph.outputs.iter().any(|o| o.name == n));
-            let posts = [Post::Sigmoid, Post::Softmax, Post::LogSoftmax, Post::ArgMax];
+            let posts = Post::ALL;
             let output = Output {
                 value: Id::new(self.below(graph.values.len())),
                 name,
@@ -252,7 +269,7 @@ impl Tape {
                 domain: self.coin().then(|| self.domain()),
                 log2_bound: self.coin().then(|| self.real()),
                 log2_fail: self.coin().then(|| self.real()),
-                post: (0..self.below(3)).map(|_| self.pick(&posts)).collect(),
+                post: (0..self.below(3)).map(|_| self.post(&posts)).collect(),
             };
             graph.outputs.push(output);
         }
@@ -285,5 +302,5 @@ fn the_strategy_reaches_every_op() {
         let graph = random_graphs().new_tree(&mut runner).expect("a graph").current();
         ops.extend(graph.values.iter().map(|v| v.op.keyword()));
     }
-    assert_eq!(ops.len(), 19, "{ops:?}");
+    assert_eq!(ops.len(), 22, "{ops:?}");
 }

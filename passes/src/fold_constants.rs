@@ -39,6 +39,9 @@ impl Pass for FoldConstants {
                 | Op::AvgPool { .. }
                 | Op::MaxPool { .. }
                 | Op::BatchNorm { .. }
+                | Op::Mul { .. }
+                | Op::Concat { .. }
+                | Op::Gather { .. }
                 | Op::Slice { .. }
                 | Op::Pad { .. }
                 | Op::Reshape { .. }

@@ -63,6 +63,9 @@ fn grid(graph: &Graph, value: &Value, grids: &[Option<Grid>]) -> Option<Grid> {
             Some(grid)
         }
         Op::MaxPool { x, .. } => of(x),
+        Op::Concat { xs, axis } => joined(xs.iter().map(of).collect::<Option<_>>()?, *axis),
+        Op::Gather { x, axis: 1, indices } => Some(of(x)?.channels(indices.len(), |c| indices[c])),
+        Op::Gather { x, .. } => of(x),
         Op::Slice { x, starts, steps } => Some(of(x)?.channels(value.channels(), |c| starts[1] + c * steps[1])),
         Op::Pad { x, before, .. } => {
             let operand = of(x)?;
@@ -92,7 +95,7 @@ fn grid(graph: &Graph, value: &Value, grids: &[Option<Grid>]) -> Option<Grid> {
             let range = grid.range.as_ref().and_then(|r| ranges::hull(r)).map(|hull| vec![hull; value.channels()]);
             uniform.then(|| Grid { scale: vec![grid.scale[0]; value.channels()], range })
         }
-        Op::BatchNorm { .. } | Op::Lut { .. } | Op::Keyswitch { .. } | Op::Pbs { .. } => None,
+        Op::Mul { .. } | Op::BatchNorm { .. } | Op::Lut { .. } | Op::Keyswitch { .. } | Op::Pbs { .. } => None,
     }
 }
 
@@ -104,6 +107,7 @@ fn after(graph: &Graph, channels: usize, start: Option<Grid>, chain: &[Func]) ->
     let grid = chain.iter().fold(start, |grid, link| match link {
         Func::Quant { scale, to } => all(*scale, to.lo, to.hi),
         Func::Sign => all(1.0, -1, 1),
+        Func::Positive | Func::NonNegative | Func::IsZero => all(1.0, 0, 1),
         Func::Relu => grid?.clipped(0.0, f64::INFINITY),
         Func::Clip(lo, hi) => grid?.clipped(f64::from(*lo), f64::from(*hi)),
         Func::Mul(c) => Some(grid?.times(|channel| graph.constant(*c).channel(channel))),
@@ -125,6 +129,23 @@ fn layer(graph: &Graph, value: &Value, x: Grid, w: Id<fhe_ir::Const>, groups: us
         group.iter().all(|s| *s == group[0]).then_some(group[0])
     };
     Some(Grid { scale: (0..outs).map(scale).collect::<Option<_>>()?, range: None })
+}
+
+/// Values behind one another: places of one channel have one step.
+fn joined(grids: Vec<Grid>, axis: usize) -> Option<Grid> {
+    let scale = |c: usize| grids[0].scale[c];
+    if axis == 1 {
+        let range = grids.iter().map(|g| g.range.clone()).collect::<Option<Vec<_>>>();
+        return Some(Grid {
+            scale: grids.iter().flat_map(|g| &g.scale).copied().collect(),
+            range: range.map(|r| r.concat()),
+        });
+    }
+    let channels = grids[0].scale.len();
+    let uniform = grids.iter().all(|g| (0..channels).all(|c| g.scale[c] == scale(c)));
+    let hull = |c: usize| grids.iter().map(|g| Some(g.range.as_ref()?[c])).collect::<Option<Vec<_>>>();
+    let range = (0..channels).map(|c| ranges::hull(&hull(c)?)).collect();
+    uniform.then(|| Grid { scale: (0..channels).map(scale).collect(), range })
 }
 
 fn sum(a: Grid, b: Grid) -> Option<Grid> {

@@ -5,7 +5,7 @@
 
 use fhe_ir::{Cipher, Elem, Facts, Func, Graph, Id, Op, Phase, PoolGeometry, Rebuild, Value};
 
-use crate::pass::{Pass, PassCx, PassError, Place};
+use crate::pass::{Pass, PassCx, PassError};
 
 /// See the module.
 pub struct LowerMaxPool;
@@ -32,16 +32,11 @@ impl Pass for LowerMaxPool {
             };
             let mut pooled = new.get(*x);
             if geometry.pads != [0; 4] {
-                if !is_never_negative(&graph, *x) {
-                    return Err(PassError::NoIntegerForm {
-                        place: Place::new(&graph, id),
-                        reason:
-                            "its padding is left out of the maximum, which needs an operand that is never negative, \
-                                 such as the result of a relu"
-                                .into(),
-                    });
-                }
-                pooled = pad(&mut new, pooled, value, geometry);
+                pooled = if is_never_negative(&graph, *x) {
+                    pad(&mut new, pooled, value, geometry)
+                } else {
+                    repeat_edges(&mut new, pooled, value, geometry)
+                };
             }
             for axis in [3, 2] {
                 let (kernel, stride) = (geometry.kernel[axis - 2], geometry.strides[axis - 2]);
@@ -58,11 +53,25 @@ impl Pass for LowerMaxPool {
 fn is_never_negative(graph: &Graph, id: Id<Value>) -> bool {
     match &graph.value(id).op {
         Op::Map { chain, .. } => match chain.last() {
-            Some(Func::Relu | Func::Sigmoid | Func::Abs | Func::Exp | Func::Sqrt) => true,
+            Some(
+                Func::Relu
+                | Func::Sigmoid
+                | Func::Softplus
+                | Func::Abs
+                | Func::Exp
+                | Func::Sqrt
+                | Func::Square
+                | Func::Positive
+                | Func::NonNegative
+                | Func::IsZero
+                | Func::ThresholdedRelu(0.0..),
+            ) => true,
             Some(Func::Clip(lo, _)) => *lo >= 0.0,
             _ => false,
         },
-        Op::MaxPool { x, .. }
+        Op::Concat { xs, .. } => xs.iter().all(|x| is_never_negative(graph, *x)),
+        Op::Gather { x, .. }
+        | Op::MaxPool { x, .. }
         | Op::AvgPool { x, .. }
         | Op::SumPool { x, .. }
         | Op::Slice { x, .. }
@@ -91,6 +100,21 @@ fn pad(new: &mut Rebuild<'_>, x: Id<Value>, of: &Value, geometry: &PoolGeometry)
     let (before, after) = (vec![0, 0, top, left], vec![0, 0, bottom, right]);
     let shape = new.new.value(x).shape.iter().zip(before.iter().zip(&after)).map(|(n, (b, a))| n + b + a).collect();
     push(new, of, ".pad", Op::Pad { x, before, after }, shape)
+}
+
+/// The elements at the edges once more for every place in the pads: a window that reaches into the pads holds the edge.
+fn repeat_edges(new: &mut Rebuild<'_>, mut x: Id<Value>, of: &Value, geometry: &PoolGeometry) -> Id<Value> {
+    for axis in [2, 3] {
+        let (before, after) = (geometry.pads[axis - 2], geometry.pads[axis]);
+        let mut shape = new.new.value(x).shape.clone();
+        let extent = shape[axis];
+        if before + after > 0 {
+            shape[axis] += before + after;
+            let indices = (0..shape[axis]).map(|i| i.saturating_sub(before).min(extent - 1)).collect();
+            x = push(new, of, ".edges", Op::Gather { x, axis, indices }, shape);
+        }
+    }
+    x
 }
 
 /// The greatest of every `kernel` neighbours along an axis, at every `stride`-th place.

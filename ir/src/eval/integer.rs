@@ -184,7 +184,7 @@ fn map_at(graph: &Graph, value: &Value, operand: &Value, channel: usize, x: f64)
     let scale = |v: &Value| f64::from(v.channel_scale(channel).expect("verified: integer values have a scale"));
     let entry = |id| graph.constant(id).channel(channel);
     let real = scale(operand) * (x + shift.map_or(0.0, entry));
-    let real = func::chain(chain, real, entry);
+    let real = func::saturated_chain(chain, real, entry);
     let Elem::Int(to) = value.elem else { panic!("verified: a map gives integers of a known type") };
     quantize(real / scale(value), to)
 }

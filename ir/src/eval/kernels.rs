@@ -160,6 +160,18 @@ pub fn pad<T: Number>(x: &ArrayD<T>, before: &[usize], after: &[usize]) -> Array
     result
 }
 
+/// The arrays behind one another along an axis.
+pub fn concat<T: Number>(xs: &[&ArrayD<T>], axis: usize) -> ArrayD<T> {
+    let views: Vec<_> = xs.iter().map(|x| x.view()).collect();
+    let joined = ndarray::concatenate(Axis(axis), &views).expect("verified: other extents are the same");
+    joined.as_standard_layout().into_owned()
+}
+
+/// The slices of an axis that `indices` name.
+pub fn gather<T: Number>(x: &ArrayD<T>, axis: usize, indices: &[usize]) -> ArrayD<T> {
+    x.select(Axis(axis), indices).as_standard_layout().into_owned()
+}
+
 /// The same elements; `out` is the shape of one row's result.
 pub fn reshape<T: Number>(x: &ArrayD<T>, out: &[usize]) -> ArrayD<T> {
     let mut shape = out.to_vec();

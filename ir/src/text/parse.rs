@@ -393,6 +393,24 @@ impl<'t> Parser<'t> {
         Ok(list)
     }
 
+    /// Indices in parentheses, or a digest.
+    pub(super) fn indices(&mut self, line: &mut Line<'t>) -> Parsed<Vec<usize>> {
+        let (token, span) = line.cursor.peek()?;
+        if let Token::Digest(_) = token {
+            let list: Vec<i64> = self.digest(line, None)?;
+            let list: Option<Vec<usize>> = list.into_iter().map(|i| usize::try_from(i).ok()).collect();
+            return list.ok_or_else(|| line.expected(span, "a list without negative numbers"));
+        }
+        line.punct('(')?;
+        let mut list = vec![];
+        while !line.eat(')')? {
+            let (_, at) = line.cursor.peek()?;
+            let index = line.integer("an index")?;
+            self.repeated(line, index, &mut list, MAX_INLINE_NUMBERS, at)?;
+        }
+        Ok(list)
+    }
+
     /// `[lo, hi]` once or more (with repeat counts), `()`, or a digest.
     fn pairs<T: Number>(&mut self, line: &mut Line<'t>) -> Parsed<Vec<(T, T)>> {
         let (token, span) = line.cursor.peek()?;

@@ -3,9 +3,10 @@
 use super::lex::{Token, unquote};
 use super::parse::{Line, Parsed, Parser, new_id};
 use crate::func::Func;
-use crate::graph::{Cipher, Const, Elem, Facts, Key, Origin, Output, Post, Value};
+use crate::graph::{Cipher, Const, Elem, Facts, Key, Origin, Output, Value};
 use crate::id::Id;
 use crate::op::{ConvGeometry, Op, PoolGeometry};
+use crate::post::Post;
 use crate::table::{Domain, Read, Table};
 
 /// Greatest difference between a stated and a derived number of bits: two decimals are printed.
@@ -197,6 +198,23 @@ impl<'t> Parser<'t> {
                 let (a, b) = self.two_values(line)?;
                 Op::Sub { a, b }
             }
+            "mul" => {
+                let (a, b) = self.two_values(line)?;
+                Op::Mul { a, b }
+            }
+            "concat" => self.concat(line)?,
+            "gather" => {
+                let x = self.value_id(line)?;
+                let (mut axis, mut indices) = (None, None);
+                self.fields(line, &["axis", "indices"], |parser, line, key| {
+                    match key {
+                        "axis" => axis = Some(line.integer("an axis")?),
+                        _ => indices = Some(parser.indices(line)?),
+                    }
+                    Ok(())
+                })?;
+                Op::Gather { x, axis: required(line, axis, "axis")?, indices: required(line, indices, "indices")? }
+            }
             "neg" => Op::Neg { x: self.value_id(line)? },
             "slice" => {
                 let (x, starts, steps) = self.two_lists(line, ["starts", "steps"])?;
@@ -231,7 +249,7 @@ impl<'t> Parser<'t> {
             }
             _ => {
                 let allowed = "an op: input, dot, conv, sum-pool, avg-pool, max-pool, batch-norm, add-clear, mul-clear, add, sub, \
-                               neg, slice, pad, reshape, transpose, map, lut, keyswitch, pbs";
+                               mul, neg, concat, gather, slice, pad, reshape, transpose, map, lut, keyswitch, pbs";
                 return Err(line.expected(span, allowed));
             }
         })
@@ -246,6 +264,18 @@ impl<'t> Parser<'t> {
         let a = self.value_id(line)?;
         line.punct(',')?;
         Ok((a, self.value_id(line)?))
+    }
+
+    /// `concat %a, %b, axis=1`.
+    fn concat(&mut self, line: &mut Line<'t>) -> Parsed<Op> {
+        let mut xs = vec![self.value_id(line)?];
+        loop {
+            line.punct(',')?;
+            match line.cursor.peek()?.0 {
+                Token::Value(_) => xs.push(self.value_id(line)?),
+                _ => return Ok(Op::Concat { xs, axis: line.keyed("axis")?.integer("an axis")? }),
+            }
+        }
     }
 
     fn two_lists(
@@ -332,25 +362,23 @@ impl<'t> Parser<'t> {
         let (token, span) = line.cursor.next()?;
         let keyword = if let Token::Word(word) = token { word } else { "" };
         Ok(match keyword {
-            "relu" => Func::Relu,
             "leaky-relu" => Func::LeakyRelu(line.real()?),
+            "elu" => Func::Elu(line.real()?),
+            "thresholded-relu" => Func::ThresholdedRelu(line.real()?),
+            "pow" => Func::Pow(line.real()?),
             "clip" => Func::Clip(line.real()?, line.real()?),
-            "sigmoid" => Func::Sigmoid,
-            "tanh" => Func::Tanh,
-            "gelu" => Func::Gelu,
-            "silu" => Func::Silu,
-            "abs" => Func::Abs,
-            "sign" => Func::Sign,
-            "exp" => Func::Exp,
-            "sqrt" => Func::Sqrt,
+            "prelu" => Func::PRelu(self.const_id(line)?),
             "mul" => Func::Mul(self.const_id(line)?),
             "add" => Func::Add(self.const_id(line)?),
             "quant" => Func::Quant { scale: line.real()?, to: line.interval()? },
-            _ => {
-                let allowed = "a function: relu, leaky-relu, clip, sigmoid, tanh, gelu, silu, abs, sign, exp, sqrt, mul, \
-                               add, quant";
-                return Err(line.expected(span, allowed));
-            }
+            _ => match Func::PLAIN.into_iter().find(|f| f.keyword() == keyword) {
+                Some(plain) => plain,
+                None => {
+                    let plain = Func::PLAIN.map(|f| f.keyword()).join(", ");
+                    let others = "leaky-relu, elu, thresholded-relu, pow, clip, prelu, mul, add, quant";
+                    return Err(line.expected(span, format!("a function: {plain}, {others}")));
+                }
+            },
         })
     }
 
@@ -447,19 +475,46 @@ fn read(line: &mut Line<'_>) -> Parsed<Read> {
     }
 }
 
+/// `softmax axis=2 argmax`: client functions, each with the fields that are not the default.
 fn post(line: &mut Line<'_>) -> Parsed<Vec<Post>> {
-    const ALL: [Post; 4] = [Post::Sigmoid, Post::Softmax, Post::LogSoftmax, Post::ArgMax];
     let mut out = vec![];
     loop {
         let (token, span) = line.cursor.peek()?;
-        match ALL.into_iter().find(|p| token == Token::Word(p.keyword())) {
-            Some(post) => {
-                line.word(post.keyword())?;
-                out.push(post);
+        let Some(mut post) = Post::ALL.into_iter().find(|p| token == Token::Word(p.keyword())) else {
+            if out.is_empty() {
+                return Err(line.expected(span, Post::ALL.map(|p| p.keyword()).join(", ")));
             }
-            None if out.is_empty() => return Err(line.expected(span, "sigmoid, softmax, log-softmax, argmax")),
-            None => return Ok(out),
+            return Ok(out);
+        };
+        line.word(post.keyword())?;
+        loop {
+            let (token, _) = line.cursor.peek()?;
+            let field = match (&mut post, token) {
+                (
+                    Post::Softmax { axis }
+                    | Post::LogSoftmax { axis }
+                    | Post::Hardmax { axis }
+                    | Post::ArgMax { axis, .. }
+                    | Post::TopK { axis, .. },
+                    Token::Word("axis"),
+                ) => {
+                    *axis = line.keyed("axis")?.integer("an axis")?;
+                    continue;
+                }
+                (Post::TopK { k, .. }, Token::Word("k")) => {
+                    *k = line.keyed("k")?.integer("a number of elements")?;
+                    continue;
+                }
+                (Post::ArgMax { keep, .. }, Token::Word("flat")) => (keep, "flat", false),
+                (Post::ArgMax { last, .. }, Token::Word("last")) => (last, "last", true),
+                (Post::TopK { largest, .. }, Token::Word("smallest")) => (largest, "smallest", false),
+                (Post::TopK { indices, .. }, Token::Word("indices")) => (indices, "indices", true),
+                _ => break,
+            };
+            line.word(field.1)?;
+            *field.0 = field.2;
         }
+        out.push(post);
     }
 }
 

@@ -201,8 +201,17 @@ impl<'g> Printer<'g> {
             Op::AddClear { x, c } | Op::MulClear { x, c } => {
                 format!("{keyword} {}, {}", self.name(*x), self.const_name(*c))
             }
-            Op::Add { a, b } | Op::Sub { a, b } => format!("{keyword} {}, {}", self.name(*a), self.name(*b)),
+            Op::Add { a, b } | Op::Sub { a, b } | Op::Mul { a, b } => {
+                format!("{keyword} {}, {}", self.name(*a), self.name(*b))
+            }
             Op::Neg { x } | Op::Reshape { x } | Op::Keyswitch { x } => format!("{keyword} {}", self.name(*x)),
+            Op::Concat { xs, axis } => {
+                let names: Vec<_> = xs.iter().map(|x| self.name(*x)).collect();
+                format!("{keyword} {}, axis={axis}", names.join(", "))
+            }
+            Op::Gather { x, axis, indices } => {
+                format!("{keyword} {}, axis={axis} indices={}", self.name(*x), self.indices(indices))
+            }
             Op::Slice { x, starts, steps } => {
                 format!("{keyword} {}, starts={} steps={}", self.name(*x), dims(starts), dims(steps))
             }
@@ -244,19 +253,13 @@ impl<'g> Printer<'g> {
     fn func(&self, func: &Func) -> String {
         let keyword = func.keyword();
         match func {
-            Func::Relu
-            | Func::Sigmoid
-            | Func::Tanh
-            | Func::Gelu
-            | Func::Silu
-            | Func::Abs
-            | Func::Sign
-            | Func::Exp
-            | Func::Sqrt => keyword.into(),
-            Func::LeakyRelu(slope) => format!("{keyword} {}", real(*slope)),
+            Func::LeakyRelu(x) | Func::Elu(x) | Func::ThresholdedRelu(x) | Func::Pow(x) => {
+                format!("{keyword} {}", real(*x))
+            }
             Func::Clip(lo, hi) => format!("{keyword} {} {}", real(*lo), real(*hi)),
-            Func::Mul(c) | Func::Add(c) => format!("{keyword} {}", self.const_name(*c)),
+            Func::PRelu(c) | Func::Mul(c) | Func::Add(c) => format!("{keyword} {}", self.const_name(*c)),
             Func::Quant { scale, to } => format!("{keyword} {} {to}", real(*scale)),
+            _ => keyword.into(),
         }
     }
 
@@ -279,7 +282,7 @@ impl<'g> Printer<'g> {
             out += &format!(", fail=2^{}", real(*fail));
         }
         if !post.is_empty() {
-            let post: Vec<_> = post.iter().map(|p| p.keyword()).collect();
+            let post: Vec<_> = post.iter().map(ToString::to_string).collect();
             out += &format!(", post={}", post.join(" "));
         }
         out
@@ -312,6 +315,14 @@ impl<'g> Printer<'g> {
             list if list.len() > INLINE => self.real_digest(list.to_vec()),
             list => format!("({})", runs(list.iter().map(|x| show(*x)))),
         }
+    }
+
+    fn indices(&mut self, indices: &[usize]) -> String {
+        if indices.len() > INLINE {
+            // Indices of tensors in memory are far below 2^63.
+            return self.int_digest(indices.iter().map(|&i| i as i64).collect());
+        }
+        format!("({})", runs(indices.iter().map(usize::to_string)))
     }
 
     fn seen(&mut self, seen: &[(f32, f32)]) -> String {

@@ -50,7 +50,10 @@ impl Pass for Canonicalize {
                 | Op::MulClear { .. }
                 | Op::Add { .. }
                 | Op::Sub { .. }
+                | Op::Mul { .. }
                 | Op::Neg { .. }
+                | Op::Concat { .. }
+                | Op::Gather { .. }
                 | Op::Lut { .. }
                 | Op::Keyswitch { .. }
                 | Op::Pbs { .. } => false,

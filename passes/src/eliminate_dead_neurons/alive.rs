@@ -23,6 +23,8 @@ pub(super) enum Tie {
     Spread(usize),
     /// Channels `c·n..(c+1)·n` of the operand are channel `c` of the result.
     Gather(usize),
+    /// Channel `c` of the operand is channel `c + n` of the result.
+    Shifted(usize),
     /// A layer: rows and columns of weights.
     Layer,
     /// Any channel may be needed for any other.
@@ -48,8 +50,16 @@ pub(super) fn tie(graph: &Graph, value: &Value, x: Id<Value>) -> Tie {
         | Op::MulClear { .. }
         | Op::Add { .. }
         | Op::Sub { .. }
+        | Op::Mul { .. }
         | Op::Neg { .. }
         | Op::Map { .. } => Tie::Same,
+        Op::Concat { xs, axis: 1 } => {
+            let before = xs.iter().take_while(|other| **other != x).map(|other| graph.value(*other).channels()).sum();
+            let once = xs.iter().filter(|other| **other == x).count() == 1;
+            if once { Tie::Shifted(before) } else { Tie::All }
+        }
+        Op::Gather { axis: 1, .. } => Tie::All,
+        Op::Concat { .. } | Op::Gather { .. } => Tie::Same,
         Op::Slice { starts, steps, .. } => {
             if from == to && starts.get(1) == Some(&0) && steps.get(1) == Some(&1) {
                 Tie::Same
@@ -144,6 +154,7 @@ impl<'g> Alive<'g> {
         };
         match tie(self.graph, value, x) {
             Tie::Same => (0..to).for_each(|c| both(self, c, c)),
+            Tie::Shifted(n) => (0..from).for_each(|c| both(self, c, c + n)),
             Tie::Spread(n) => (0..to).chain(0..to).for_each(|c| both(self, c / n, c)),
             Tie::Gather(n) => (0..from).chain(0..from).for_each(|c| both(self, c, c / n)),
             Tie::All => {

@@ -40,6 +40,11 @@ fn channels(graph: &Graph, value: &Value, constants: &Constants) -> Vec<Option<f
         Op::MulClear { x, c: k } => each(&|c| Some(of(*x)[c]? * entry(*k, c))),
         Op::Add { a, b } => each(&|c| Some(of(*a)[c]? + of(*b)[c]?)),
         Op::Sub { a, b } => each(&|c| Some(of(*a)[c]? - of(*b)[c]?)),
+        Op::Mul { a, b } => each(&|c| Some(of(*a)[c]? * of(*b)[c]?)),
+        Op::Concat { xs, axis: 1 } => xs.iter().flat_map(|x| of(*x)).copied().collect(),
+        Op::Concat { xs, .. } => each(&|c| one(xs.iter().map(|x| of(*x)[c]))),
+        Op::Gather { x, axis: 1, indices } => indices.iter().map(|&i| of(*x)[i]).collect(),
+        Op::Gather { x, .. } => of(*x).to_vec(),
         Op::Neg { x } => each(&|c| Some(-of(*x)[c]?)),
         Op::Slice { x, starts, steps } => {
             each(&|c| of(*x)[if value.shape.len() > 1 { starts[1] + c * steps[1] } else { 0 }])

@@ -84,9 +84,10 @@ fn of_op(graph: &Graph, noise: &[Noise], id: Id<Value>, value: &Value) -> Noise 
         places: true,
     };
     match &value.op {
-        Op::MaxPool { x, .. } => of(*x).clone(),
         Op::Input { .. } => source(Norm2 { pbs: 0.0, input: 1.0 }),
-        Op::Lut { .. } | Op::Pbs { .. } | Op::Map { .. } => source(Norm2 { pbs: 1.0, input: 0.0 }),
+        Op::Lut { .. } | Op::Pbs { .. } | Op::Map { .. } | Op::MaxPool { .. } | Op::Mul { .. } => {
+            source(Norm2 { pbs: 1.0, input: 0.0 })
+        }
         Op::Dot { x, w } => {
             let geometry = ConvGeometry { strides: [1; 2], pads: [0; 4], dilations: [1; 2], groups: 1 };
             weighted(graph, of(*x), *w, &geometry)
@@ -109,6 +110,15 @@ fn of_op(graph: &Graph, noise: &[Noise], id: Id<Value>, value: &Value) -> Noise 
             }
         }
         Op::AddClear { x, .. } | Op::Neg { x } | Op::BatchNorm { x, .. } | Op::Keyswitch { x } => of(*x).clone(),
+        Op::Concat { xs, axis } => joined(&xs.iter().map(|x| of(*x)).collect::<Vec<_>>(), *axis, channels),
+        Op::Gather { x, axis, indices } => {
+            let x = of(*x);
+            let distinct = indices.iter().collect::<BTreeSet<_>>().len() == indices.len();
+            let norm2 = if *axis == 1 { indices.iter().map(|&i| x.norm2[i]).collect() } else { x.norm2.clone() };
+            // A copy shares all of its noise.
+            let (channels, places) = (x.channels && (distinct || *axis != 1), x.places && (distinct || *axis == 1));
+            Noise { norm2, channels, places, sources: x.sources.clone() }
+        }
         Op::Slice { x, starts, steps } => {
             of(*x).with((0..channels).map(|c| of(*x).norm2[starts[1] + c * steps[1]]).collect())
         }
@@ -127,6 +137,20 @@ fn of_op(graph: &Graph, noise: &[Noise], id: Id<Value>, value: &Value) -> Noise 
             mixed(of(*x), false, vec![greatest; channels])
         }
     }
+}
+
+/// Values behind one another.
+fn joined(xs: &[&Noise], axis: usize, channels: usize) -> Noise {
+    let sources: BTreeSet<usize> = xs.iter().flat_map(|x| &x.sources).copied().collect();
+    let independent = sources.len() == xs.iter().map(|x| x.sources.len()).sum::<usize>();
+    let norm2 = if axis == 1 {
+        xs.iter().flat_map(|x| &x.norm2).copied().collect()
+    } else {
+        let greatest = |c: usize| xs.iter().map(|x| x.norm2[c]).fold(Norm2::default(), Norm2::max);
+        (0..channels).map(greatest).collect()
+    };
+    let all = |kept: fn(&Noise) -> bool| independent && xs.iter().all(|x| kept(x));
+    Noise { norm2, sources, channels: all(|x| x.channels), places: all(|x| x.places) }
 }
 
 /// Elements in another order; `kept` when they stay in their channels.

@@ -98,7 +98,7 @@ fn random_op(rng: &mut ChaCha8Rng, graph: &mut Graph, x: Id<Value>, from: &[usiz
         let data = ArrayD::from_shape_fn(IxDyn(shape), |_| rng.random_range(-3..4));
         graph.push_const("c", Data::Int(Arc::new(data)))
     };
-    match rng.random_range(0..10) {
+    match rng.random_range(0..12) {
         0 | 1 => {
             let groups = if from[1].is_multiple_of(2) && rng.random() { 2 } else { 1 };
             let outs = groups * rng.random_range(1..3);
@@ -112,6 +112,12 @@ fn random_op(rng: &mut ChaCha8Rng, graph: &mut Graph, x: Id<Value>, from: &[usiz
         6 => Op::Slice { x, starts: vec![0, from[1] - 1, 0, 0], steps: vec![1, 1, 2, 1] },
         7 => Op::Pad { x, before: vec![0, 1, 0, 1], after: vec![0, 0, 1, 0] },
         8 => Op::Reshape { x },
+        9 => Op::Concat { xs: vec![x, Id::new(rng.random_range(0..graph.values.len()))], axis: rng.random_range(1..4) },
+        10 => {
+            let axis = rng.random_range(1..4);
+            let indices = (0..rng.random_range(1..4)).map(|_| rng.random_range(0..from[axis])).collect();
+            Op::Gather { x, axis, indices }
+        }
         _ => Op::Transpose { x, perm: if rng.random() { vec![0, 2, 1, 3] } else { vec![0, 1, 3, 2] } },
     }
 }

@@ -1,6 +1,6 @@
 //! What an integer map computes, apart from its operand.
 
-use fhe_ir::func::quantize;
+use fhe_ir::func::{self, quantize};
 use fhe_ir::{Const, Func, Id, Interval};
 
 use super::language::ScaleId;
@@ -31,7 +31,7 @@ impl Function {
         entry: impl Fn(Id<Const>) -> f64,
     ) -> i64 {
         let real = operand_scale * (x as f64 + self.shift_at(channel) as f64);
-        let real = self.chain.iter().fold(real, |real, f| f.apply(real, &entry));
+        let real = func::saturated_chain(&self.chain, real, entry);
         quantize(real / scale, self.to)
     }
 

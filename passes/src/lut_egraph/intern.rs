@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use fhe_ir::{Const, Data, Func, Graph, Id, Interval};
+use fhe_ir::{Const, Data, Graph, Id, Interval};
 
 use super::function::Function;
 use super::language::{FunctionId, ListId, OpId, ScaleId, Tensor};
@@ -87,9 +87,7 @@ impl Pool {
     /// The id of a function; the first to bring it says which rules made it.
     pub(super) fn intern_function(&mut self, mut function: Function) -> FunctionId {
         for link in &mut function.chain {
-            if let Func::Mul(c) | Func::Add(c) = link {
-                *c = self.canonical(*c);
-            }
+            link.replace_constant(|c| self.canonical(c));
         }
         let Function { shift, chain, to, scale, made_by: _ } = &function;
         let key = format!("{shift:?} {chain:?} {to:?} {scale:?}");

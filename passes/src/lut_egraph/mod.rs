@@ -117,6 +117,9 @@ fn term(egraph: &mut language::Graph, graph: &Graph, id: Id<Value>, value: &Valu
         | Op::BatchNorm { .. }
         | Op::Add { .. }
         | Op::Sub { .. }
+        | Op::Mul { .. }
+        | Op::Concat { .. }
+        | Op::Gather { .. }
         | Op::Slice { .. }
         | Op::Pad { .. }
         | Op::Reshape { .. }

@@ -106,10 +106,10 @@ impl Writer<'_> {
                 (Op::Map { shift, chain, .. }, Term::Map([f, _])) => {
                     let f = language::function(self.egraph, *f);
                     let canonical = |c| self.egraph.analysis.canonical(c);
-                    let chain = chain.iter().map(|link| match link {
-                        Func::Mul(c) => Func::Mul(canonical(*c)),
-                        Func::Add(c) => Func::Add(canonical(*c)),
-                        other => other.clone(),
+                    let chain = chain.iter().map(|link| {
+                        let mut link: Func = link.clone();
+                        link.replace_constant(canonical);
+                        link
                     });
                     let shift = shift.map_or(vec![0], |c| super::compact(super::integers(self.graph, c)));
                     f.shift == shift && chain.eq(f.chain.iter().cloned()) && value.elem == Elem::Int(f.to)

@@ -94,9 +94,13 @@ fn summed(graph: &Graph) -> Vec<bool> {
     for (id, value) in graph.iter().rev() {
         let passes_on = match value.op {
             Op::Add { .. } | Op::Sub { .. } => true,
-            Op::Slice { .. } | Op::Pad { .. } | Op::Reshape { .. } | Op::Transpose { .. } | Op::Neg { .. } => {
-                summed[id.index()]
-            }
+            Op::Concat { .. }
+            | Op::Gather { .. }
+            | Op::Slice { .. }
+            | Op::Pad { .. }
+            | Op::Reshape { .. }
+            | Op::Transpose { .. }
+            | Op::Neg { .. } => summed[id.index()],
             _ => false,
         };
         if passes_on {
@@ -205,6 +209,12 @@ impl Quantizer<'_, '_, '_> {
                 }
                 let finest = if self.summed[id.index()] { SUMMED_SCALES } else { f64::INFINITY };
                 let (ranges, scale) = self.grid(old, self.cx.options.bits.op_inputs, finest);
+                if let Some(partner) = self.partner(id) {
+                    let (_, other) = self.grid(partner, self.cx.options.bits.op_inputs, finest);
+                    let at = |scales: &[f32], c: usize| scales[if scales.len() == 1 { 0 } else { c }];
+                    let scales = (0..old.channels()).map(|c| at(&scale, c).max(at(&other, c))).collect();
+                    return Ok(self.map_to(id, self.new.get(*x), chain.clone(), scales));
+                }
                 let mut chain = chain.clone();
                 let hull = self.clip(&mut chain, &ranges, &scale, &old.name);
                 let op = Op::Map { x: self.new.get(*x), shift: None, chain, resolution: None };
@@ -262,6 +272,29 @@ impl Quantizer<'_, '_, '_> {
                 let scales = self.scales(x);
                 Ok(self.follow(old, Op::Neg { x }, scales))
             }
+            Op::Concat { xs, axis } => {
+                let mut xs: Vec<_> = xs.iter().map(|x| self.new.get(*x)).collect();
+                let scales = if *axis == 1 {
+                    xs.iter().flat_map(|x| self.scales(*x)).collect()
+                } else {
+                    // Elements of one channel have one scale: the coarsest carries all.
+                    let all: Vec<_> = xs.iter().map(|x| self.scales(*x)).collect();
+                    let coarsest = |c: usize| all.iter().map(|s| s[c]).fold(0.0, f32::max);
+                    let common: Vec<f32> = (0..old.channels()).map(coarsest).collect();
+                    for (x, own) in xs.iter_mut().zip(&all).filter(|(_, own)| **own != common) {
+                        debug_assert_eq!(own.len(), common.len());
+                        *x = self.requantize_to(*x, &common);
+                    }
+                    common
+                };
+                Ok(self.follow(old, Op::Concat { xs, axis: *axis }, scales))
+            }
+            Op::Gather { x, axis, indices } => {
+                let x = self.new.get(*x);
+                let from = self.scales(x);
+                let scales = if *axis == 1 { indices.iter().map(|&i| from[i]).collect() } else { from };
+                Ok(self.follow(old, Op::Gather { x, axis: *axis, indices: indices.clone() }, scales))
+            }
             Op::Slice { x, starts, steps } => {
                 let x = self.new.get(*x);
                 let from = self.scales(x);
@@ -305,9 +338,26 @@ impl Quantizer<'_, '_, '_> {
                 Ok(self.follow(old, Op::Transpose { x, perm: perm.clone() }, scales))
             }
             Op::MaxPool { .. } => Err(no_form("run lower-max-pool first")),
+            Op::Mul { .. } => Err(no_form("run lower-products first")),
             Op::BatchNorm { .. } => Err(no_form("run fuse-batchnorm first")),
             Op::Lut { .. } | Op::Keyswitch { .. } | Op::Pbs { .. } => Err(no_form("it is not a real op")),
         }
+    }
+
+    /// The other map of a sum that alone reads both: one grid for the two, the coarser, needs no further table.
+    fn partner(&self, id: Id<Value>) -> Option<&Value> {
+        let reader = |id: Id<Value>| {
+            let mut readers =
+                self.graph.iter().filter(|(_, v)| v.op.operands().contains(&id)).map(|(reader, _)| reader);
+            let only = readers.next().filter(|_| readers.next().is_none());
+            only.filter(|_| !self.graph.is_output(id))
+        };
+        let sum = reader(id)?;
+        let (Op::Add { a, b } | Op::Sub { a, b }) = self.graph.value(sum).op else { return None };
+        let other = if a == id { b } else { a };
+        let value = self.graph.value(other);
+        let free = matches!(value.op, Op::Map { .. }) && value.facts.seen.is_some() && self.stated(other).is_none();
+        (a != b && free && reader(other) == Some(sum)).then_some(value)
     }
 
     /// The scales of a map `f(x)` whose only reader adds it to a value with the scales of `x`: it keeps them, so that

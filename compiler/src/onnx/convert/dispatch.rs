@@ -9,10 +9,12 @@ impl Converter<'_> {
     /// The first output of a node.
     pub(super) fn dispatch(&mut self, site: &Site<'_>, config: Node) -> Result<Known, Stop> {
         match config {
-            Node::Softmax(n) => return self.client(site, n.config.axis, Post::Softmax),
-            Node::LogSoftmax(n) => return self.client(site, n.config.axis, Post::LogSoftmax),
-            Node::ArgMax(n) if n.config.select_last_index => return Err("it takes the last of equal maxima".into()),
-            Node::ArgMax(n) => return self.client(site, n.config.axis, Post::ArgMax),
+            Node::Softmax(n) => return self.client(site, Post::Softmax { axis: n.config.axis }),
+            Node::LogSoftmax(n) => return self.client(site, Post::LogSoftmax { axis: n.config.axis }),
+            Node::ArgMax(n) => {
+                let (axis, keep, last) = (n.config.axis, n.config.keepdims, n.config.select_last_index);
+                return self.client(site, Post::ArgMax { axis, keep, last });
+            }
             Node::Cast(n) => return self.cast(site, n.config.to),
             _ => {}
         }

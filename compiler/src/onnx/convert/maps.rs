@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fhe_ir::{Data, Func, Id, Op, Post, Value};
+use fhe_ir::{Data, Func, Id, Op, Value};
 use ndarray::arr1;
 use onnx_ir::clip::{ClipConfig, ClipInput};
 use onnx_ir::gelu::{GeluApproximate, GeluConfig};
@@ -74,7 +74,9 @@ impl Converter<'_> {
     /// A cast between kinds of reals, which are one kind here; of an argmax, to anything.
     pub(super) fn cast(&mut self, site: &Site<'_>, to: DType) -> Result<Known, Stop> {
         match (&site.inputs[..], to) {
-            ([Some(known @ Known::Client(_, post))], _) if post.contains(&Post::ArgMax) => Ok(known.clone()),
+            ([Some(known @ Known::Client(_, post))], _) if post.last().is_some_and(|p| p.gives_indices()) => {
+                Ok(known.clone())
+            }
             ([Some(known)], DType::F32 | DType::F64 | DType::F16 | DType::BF16) => Ok(known.clone()),
             _ => refuse(
                 format!("it casts an encrypted value to {to:?}"),

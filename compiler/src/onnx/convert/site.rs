@@ -130,19 +130,14 @@ impl Converter<'_> {
     }
 
     /// A function that the client applies: it stays with the name until an output takes it.
-    pub(super) fn client(&mut self, site: &Site<'_>, axis: usize, post: Post) -> Result<Known, Stop> {
+    pub(super) fn client(&mut self, site: &Site<'_>, post: Post) -> Result<Known, Stop> {
         let (value, mut posts) = match site.inputs.first() {
             Some(Some(Known::Value(id))) => (*id, vec![]),
-            Some(Some(Known::Client(id, posts))) if !posts.contains(&Post::ArgMax) => (*id, posts.clone()),
+            Some(Some(Known::Client(id, posts))) if !posts.iter().any(|p| p.gives_indices()) => (*id, posts.clone()),
             _ => return Err("it does not read a value".into()),
         };
-        let shape = &self.graph.value(value).shape;
-        if shape.len() != 2 || axis != 1 {
-            return Err(
-                format!("it runs over axis {axis} of {shape:?}: only over the channels of [1, channels]").into()
-            );
-        }
         posts.push(post);
+        posts.iter().try_fold(self.graph.value(value).shape.clone(), |shape, post| post.shape(&shape))?;
         Ok(Known::Client(value, posts))
     }
 }
