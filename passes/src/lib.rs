@@ -14,6 +14,7 @@ mod growth;
 mod layers;
 pub mod lower_circuit;
 pub mod lower_max_pool;
+pub mod lower_products;
 pub mod lut_egraph;
 pub mod manager;
 pub mod options;

@@ -9,6 +9,7 @@ use crate::fold_constants::FoldConstants;
 use crate::fuse_batchnorm::FuseBatchnorm;
 use crate::lower_circuit::LowerCircuit;
 use crate::lower_max_pool::LowerMaxPool;
+use crate::lower_products::LowerProducts;
 use crate::lut_egraph::LutEgraph;
 use crate::pass::Pass;
 use crate::quantize::Quantize;
@@ -24,6 +25,7 @@ pub static ALL: &[&dyn Pass] = &[
     &FuseBatchnorm,
     &EliminateDeadNeurons,
     &LowerMaxPool,
+    &LowerProducts,
     &Calibrate,
     &Quantize,
     &RangeAnalysis,
@@ -53,6 +55,8 @@ pub static DEFAULT: &[&dyn Pass] = &[
     &EliminateDeadNeurons,
     // After the float passes, which see a pool as one op; before calibration, which measures the differences.
     &LowerMaxPool,
+    // As for pools: squares are measured as the tables they become.
+    &LowerProducts,
     // Ranges are measured on what will be quantized, so after all float fusion.
     &Calibrate,
     &Quantize,

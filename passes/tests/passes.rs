@@ -25,6 +25,7 @@ passes! {
     fill_domains "fill-domains"
     fuse_batchnorm "fuse-batchnorm"
     lower_max_pool "lower-max-pool"
+    lower_products "lower-products"
     eliminate_dead_neurons "eliminate-dead-neurons"
     calibrate "calibrate"
     quantize "quantize"
