@@ -104,17 +104,35 @@ pub enum OnnxError {
         /// What is wrong.
         reason: String,
     },
-    /// Weights that are in another file.
+    /// Weights that are in another file, of a model without a folder.
     #[error("model {model:?} keeps {} in other files: {}", Count(tensors.len(), "tensor"), List(tensors))]
     #[diagnostic(
         code("onnx::external-data"),
-        help("save it as one file: `onnx.save(onnx.load(path), path, save_as_external_data=False)`")
+        help(
+            "read it from its file, or save it as one: `onnx.save(onnx.load(path), path, save_as_external_data=False)`"
+        )
     )]
     ExternalData {
         /// Name of the model.
         model: String,
         /// Names of the tensors.
         tensors: Vec<String>,
+    },
+    /// A tensor in another file that is not where the model says, or that the model must not read.
+    #[error("tensor {tensor:?} of model {model:?} is in another file, {location:?}: {reason}")]
+    #[diagnostic(
+        code("onnx::external-file"),
+        help("keep the files that were exported together in one folder, under their names")
+    )]
+    ExternalFile {
+        /// Name of the model.
+        model: String,
+        /// Name of the tensor.
+        tensor: String,
+        /// The file as the model names it, from the model's folder.
+        location: String,
+        /// What is wrong.
+        reason: String,
     },
     /// A tensor whose numbers are missing, do not fill its shape, or have no meaning here.
     #[error("tensor {tensor:?} of model {model:?}: {reason}")]

@@ -1,6 +1,6 @@
 //! Limits of the reader: what keeps a hostile file from filling the memory or the afternoon.
 
-/// Bytes of a model file: protobuf's own limit.
+/// Bytes of a model file, protobuf's own limit, and of a model with its external data.
 pub const MAX_BYTES: u64 = 2 << 30;
 /// Nodes that the outputs need.
 pub const MAX_NODES: usize = 20_000;

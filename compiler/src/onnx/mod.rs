@@ -12,6 +12,7 @@ mod configure;
 mod constant;
 mod convert;
 mod error;
+mod external;
 mod layout;
 pub mod limits;
 mod names;
@@ -35,12 +36,14 @@ pub struct ReadOptions {
     pub dims: BTreeMap<String, usize>,
 }
 
-/// The graph of an ONNX model in memory; `name` is what messages and listings call it.
+/// The graph of an ONNX model in memory; `name` is what messages and listings call it. External data are refused: there
+/// is no folder that they could be in.
 pub fn read_bytes(name: &str, bytes: &[u8], options: &ReadOptions) -> Result<Graph, OnnxError> {
-    convert::convert(&proto::load(name, bytes, options)?)
+    convert::convert(&proto::load(name, bytes, None, options)?)
 }
 
-/// The graph of an ONNX file of at most [`limits::MAX_BYTES`]; its name is the file's without the extension.
+/// The graph of an ONNX file of at most [`limits::MAX_BYTES`], with the external data that it names in its folder; its
+/// name is the file's without the extension.
 pub fn read_file(path: &Path, options: &ReadOptions) -> Result<Graph, OnnxError> {
     let name = path.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
     let unreadable = |cause| OnnxError::Unreadable { path: path.into(), cause };
@@ -55,5 +58,6 @@ pub fn read_file(path: &Path, options: &ReadOptions) -> Result<Graph, OnnxError>
     if size > limits::MAX_BYTES {
         return Err(OnnxError::TooLarge { model: name, bytes: size, limit: limits::MAX_BYTES });
     }
-    read_bytes(&name, &bytes, options)
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    convert::convert(&proto::load(&name, &bytes, Some(folder), options)?)
 }

@@ -4,11 +4,13 @@
 //! extents, tensors inside the file. Nothing later has to ask again.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
 use onnx_ir::{AttributeType, GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 
 use super::ReadOptions;
 use super::error::{DynamicDim, OnnxError};
+use super::external::{self, is_external};
 use super::limits::{HIGHEST_OPSET, LOWEST_OPSET, MAX_BYTES, MAX_ELEMENTS, MAX_NODES, MAX_RANK};
 use super::names::node_label;
 
@@ -32,8 +34,8 @@ pub(super) struct Model {
     pub(super) read: HashSet<String>,
 }
 
-/// Decodes and checks `bytes`.
-pub(super) fn load(name: &str, bytes: &[u8], options: &ReadOptions) -> Result<Model, OnnxError> {
+/// Decodes and checks `bytes`; external data are read from `folder`, and refused without one.
+pub(super) fn load(name: &str, bytes: &[u8], folder: Option<&Path>, options: &ReadOptions) -> Result<Model, OnnxError> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(OnnxError::TooLarge { model: name.into(), bytes: bytes.len() as u64, limit: MAX_BYTES });
     }
@@ -56,9 +58,12 @@ pub(super) fn load(name: &str, bytes: &[u8], options: &ReadOptions) -> Result<Mo
         let (got, limit) = (nodes.len() as u64, MAX_NODES as u64);
         return Err(OnnxError::Limit { model: name.into(), what: "nodes".into(), got, limit });
     }
-    let initializers: HashMap<_, _> =
-        graph.initializer.into_iter().filter(|t| read.contains(&t.name)).map(|t| (t.name.clone(), t)).collect();
+    let mut initializers: Vec<_> = graph.initializer.into_iter().filter(|t| read.contains(&t.name)).collect();
     check_tensors(name, &initializers)?;
+    let literals = nodes.iter_mut().flat_map(|n| &mut n.attribute).filter_map(|a| a.t.as_mut());
+    let outside = initializers.iter_mut().chain(literals).filter(|t| is_external(t)).collect();
+    read_outside(name, outside, folder, bytes.len())?;
+    let initializers = initializers.into_iter().map(|t| (t.name.clone(), t)).collect();
     Ok(Model { name: name.into(), header, batch, inputs, nodes, initializers, outputs, read })
 }
 
@@ -175,15 +180,9 @@ fn needed(graph: &GraphProto) -> HashSet<String> {
     needed
 }
 
-/// Tensors are in this file and their shapes are bounded; whether their bytes fill the shape is seen on conversion.
-fn check_tensors(name: &str, tensors: &HashMap<String, TensorProto>) -> Result<(), OnnxError> {
-    let mut outside: Vec<String> =
-        tensors.values().filter(|t| t.data_location.value() == 1).map(|t| t.name.clone()).collect();
-    if !outside.is_empty() {
-        outside.sort();
-        return Err(OnnxError::ExternalData { model: name.into(), tensors: outside });
-    }
-    match tensors.values().filter(|t| t.dims.len() > MAX_RANK).min_by_key(|t| &t.name) {
+/// Shapes are bounded; whether their bytes fill the shape is seen on conversion.
+fn check_tensors(name: &str, tensors: &[TensorProto]) -> Result<(), OnnxError> {
+    match tensors.iter().find(|t| t.dims.len() > MAX_RANK) {
         Some(t) => Err(OnnxError::TensorData {
             model: name.into(),
             tensor: t.name.clone(),
@@ -191,6 +190,24 @@ fn check_tensors(name: &str, tensors: &HashMap<String, TensorProto>) -> Result<(
         }),
         None => Ok(()),
     }
+}
+
+/// Reads what is in other files, in the order of the model.
+fn read_outside(
+    name: &str,
+    tensors: Vec<&mut TensorProto>,
+    folder: Option<&Path>,
+    bytes: usize,
+) -> Result<(), OnnxError> {
+    if tensors.is_empty() {
+        return Ok(());
+    }
+    let Some(folder) = folder else {
+        let tensors = tensors.iter().map(|t| t.name.clone()).collect();
+        return Err(OnnxError::ExternalData { model: name.into(), tensors });
+    };
+    let mut reader = external::Reader::new(name, folder, bytes as u64);
+    tensors.into_iter().try_for_each(|t| reader.fill(t))
 }
 
 type Inputs = (Vec<(String, Vec<usize>)>, Option<usize>);
