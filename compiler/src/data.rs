@@ -34,7 +34,10 @@ pub enum DataError {
     },
     /// The element type is not one that is read.
     #[error("{path} holds {got}, not numbers that are read here")]
-    #[diagnostic(code("data::element-type"), help("save it as float32, float64, uint8, int32 or int64"))]
+    #[diagnostic(
+        code("data::element-type"),
+        help("save it as float32, float64, or as integers of 8 or 16 bits, int32 or int64")
+    )]
     ElementType {
         /// The file.
         path: PathBuf,
@@ -117,6 +120,8 @@ fn parse_npy(bytes: &[u8]) -> Result<ArrayD<f32>, NpyError> {
         "<f8" => read::<f64>(bytes, |e| e as f32),
         "|u1" => read::<u8>(bytes, f32::from),
         "|i1" => read::<i8>(bytes, f32::from),
+        "<u2" => read::<u16>(bytes, f32::from),
+        "<i2" => read::<i16>(bytes, f32::from),
         "<i4" => read::<i32>(bytes, |e| e as f32),
         "<i8" => read::<i64>(bytes, |e| e as f32),
         other => Err(NpyError::Type(other.into())),

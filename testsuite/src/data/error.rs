@@ -9,7 +9,9 @@ pub enum DataError {
     #[error("the environment variable FHE_DATA is not set")]
     #[diagnostic(
         code("prepare::no-folder"),
-        help("set it to a folder that holds data/mnist/ and data/cifar10/; `prepare-data --help` lists the files")
+        help(
+            "set it to a folder that holds data/mnist/, data/cifar10/ and others; `prepare-data --help` lists the files"
+        )
     )]
     NoFolder,
     /// The environment variable names something else.

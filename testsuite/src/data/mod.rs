@@ -6,6 +6,7 @@
 pub mod cifar;
 pub mod error;
 pub mod idx;
+pub mod imagenet;
 pub mod input;
 pub mod normalise;
 pub mod sets;
@@ -14,7 +15,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use error::DataError;
-pub use sets::{Written, prepare};
+pub use sets::{Set, Written, prepare};
 
 /// Name of the environment variable that names the folder.
 pub const VARIABLE: &str = "FHE_DATA";

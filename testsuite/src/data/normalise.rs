@@ -44,7 +44,7 @@ pub fn resnet(images: usize, pixels: &[u8]) -> Array4<f32> {
 }
 
 /// In f32, in the order of torchvision's `ToTensor` and `Normalize`.
-fn standardised(pixel: u8, (mean, sd): (f32, f32)) -> f32 {
+pub(super) fn standardised(pixel: u8, (mean, sd): (f32, f32)) -> f32 {
     (f32::from(pixel) / 255.0 - mean) / sd
 }
 

@@ -4,13 +4,14 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array1, ArrayBase, Data, Dimension};
+use ndarray::{Array1, Array4, ArrayBase, Data, Dimension, s};
 use ndarray_npy::{WritableElement, WriteNpyError, WriteNpyExt};
 
 use super::DataError;
 use super::cifar;
 use super::idx;
-use super::input::open;
+use super::imagenet::{self, Images};
+use super::input::{LIMIT, open, read_to};
 use super::normalise;
 
 /// Training rows for calibration.
@@ -25,18 +26,47 @@ pub struct Written {
     pub shape: Vec<usize>,
 }
 
-/// Writes every set below `out` from the files below `folder`, and says so file by file.
+/// What can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Set {
+    /// Digits of 28×28 pixels.
+    Mnist,
+    /// Photographs of 32×32 pixels.
+    Cifar10,
+    /// Photographs of 224×224 and 227×227 pixels: 1.5 GB.
+    Imagenet,
+    /// Packed models, unpacked.
+    Models,
+}
+
+impl Set {
+    /// Every set, in the order in which they are written.
+    pub const ALL: [Set; 4] = [Set::Mnist, Set::Cifar10, Set::Imagenet, Set::Models];
+}
+
+/// Writes the sets below `out` from the files below `folder`, and says so file by file.
 ///
 /// | Folder | Files | Rows |
 /// |---|---|---|
 /// | `mnist-lenet` | `test_x`, `test_y`, `calibration_x`, `calibration_y` | `[rows, 1, 32, 32]` |
 /// | `mnist-flat` | the same | `[rows, 784]` in 0 to 1 |
 /// | `cifar10-resnet` | the same, and `test1000_x`, `test1000_y` | `[rows, 3, 32, 32]` |
+/// | `imagenet-224` | the same without `test1000`, and `exact50_x`, `exact50_y` | `[rows, 3, 224, 224]` |
+/// | `imagenet-squeezenet` | the same as `imagenet-224` without `exact50` | `[rows, 3, 227, 227]` |
+/// | `models` | every `data/*/*.onnx.gz`, unpacked | |
 ///
-/// `x` is float32, `y` int64. A file appears under its name only when it is whole.
-pub fn prepare(folder: &Path, out: &Path, mut say: impl FnMut(&Written)) -> Result<(), DataError> {
-    mnist(&folder.join("data/mnist"), out, &mut say)?;
-    cifar10(&folder.join("data/cifar10"), &out.join("cifar10-resnet"), &mut say)
+/// `x` is float32, `y` int64. A file appears under its name only when it is whole. Calibration rows of ImageNet are every
+/// tenth of the test rows, from the sixth on: no other pictures are at hand.
+pub fn prepare(folder: &Path, out: &Path, sets: &[Set], mut say: impl FnMut(&Written)) -> Result<(), DataError> {
+    for set in sets {
+        match set {
+            Set::Mnist => mnist(&folder.join("data/mnist"), out, &mut say)?,
+            Set::Cifar10 => cifar10(&folder.join("data/cifar10"), &out.join("cifar10-resnet"), &mut say)?,
+            Set::Imagenet => imagenet(&folder.join("data/imagenet-sample-1000"), out, &mut say)?,
+            Set::Models => models(&folder.join("data"), &out.join("models"), &mut say)?,
+        }
+    }
+    Ok(())
 }
 
 fn mnist(from: &Path, out: &Path, say: &mut impl FnMut(&Written)) -> Result<(), DataError> {
@@ -89,8 +119,64 @@ fn cifar10(from: &Path, out: &Path, say: &mut impl FnMut(&Written)) -> Result<()
     Ok(())
 }
 
-fn classes(labels: &[u8]) -> Array1<i64> {
-    labels.iter().map(|&y| i64::from(y)).collect()
+fn imagenet(from: &Path, out: &Path, say: &mut impl FnMut(&Written)) -> Result<(), DataError> {
+    let images = imagenet::read_folder(&from.join("jpg256"))?;
+    let exact = imagenet::read_arrays(&from.join("exact_u8_50x224x224x3.npy"), &from.join("exact_labels_50.npy"))?;
+    let (torchvision, squeezenet) = (out.join("imagenet-224"), out.join("imagenet-squeezenet"));
+    // One large array at a time.
+    photographs(&images, &squeezenet, |i| imagenet::squeezenet(imagenet::centre_crop(i, 227)), say)?;
+    photographs(&images, &torchvision, |i| imagenet::torchvision(imagenet::centre_crop(i, 224)), say)?;
+    say(&write(&torchvision, "exact50_x", &imagenet::torchvision(exact.pixels.view()))?);
+    say(&write(&torchvision, "exact50_y", &classes(&exact.labels))?);
+    Ok(())
+}
+
+/// Writes all images as test rows and every tenth, from the sixth on, as calibration rows.
+fn photographs(
+    images: &Images,
+    out: &Path,
+    normalise: impl Fn(&Array4<u8>) -> Array4<f32>,
+    say: &mut impl FnMut(&Written),
+) -> Result<(), DataError> {
+    let x = normalise(&images.pixels);
+    // Images are at least one.
+    let first = 5.min(images.labels.len() - 1);
+    let tenth: Vec<u16> = images.labels.iter().copied().skip(first).step_by(10).collect();
+    say(&write(out, "test_x", &x)?);
+    say(&write(out, "test_y", &classes(&images.labels))?);
+    say(&write(out, "calibration_x", &x.slice(s![first..;10, .., .., ..]))?);
+    say(&write(out, "calibration_y", &classes(&tenth))?);
+    Ok(())
+}
+
+/// Unpacks every `*/*.onnx.gz`.
+fn models(from: &Path, out: &Path, say: &mut impl FnMut(&Written)) -> Result<(), DataError> {
+    for folder in files_of(from)?.into_iter().filter(|f| f.is_dir()) {
+        for path in files_of(&folder)?.into_iter().filter(|p| p.to_string_lossy().ends_with(".onnx.gz")) {
+            let bytes = read_to(&path, open(&path)?, LIMIT)?;
+            if bytes.len() as u64 > LIMIT {
+                let (got, wanted) = (format!("more than {LIMIT} bytes"), format!("at most {LIMIT}"));
+                return Err(DataError::WrongLength { path, got, wanted });
+            }
+            let to = out.join(path.file_stem().unwrap_or_default());
+            write_file(&to, |file| file.write_all(&bytes))?;
+            say(&Written { path: to, shape: vec![bytes.len()] });
+        }
+    }
+    Ok(())
+}
+
+/// What a folder holds, by name.
+fn files_of(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let unreadable = |cause| DataError::Unreadable { path: folder.into(), cause };
+    let entries = fs::read_dir(folder).map_err(unreadable)?;
+    let mut paths: Vec<_> = entries.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>().map_err(unreadable)?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn classes<T: Copy + Into<i64>>(labels: &[T]) -> Array1<i64> {
+    labels.iter().map(|&y| y.into()).collect()
 }
 
 fn write<A, S, D>(folder: &Path, name: &str, array: &ArrayBase<S, D>) -> Result<Written, DataError>
@@ -100,25 +186,32 @@ where
     D: Dimension,
 {
     let path = folder.join(name).with_extension("npy");
-    let part = folder.join(name).with_extension("npy.part");
-    let written = || -> io::Result<()> {
-        fs::create_dir_all(folder)?;
-        let mut file = BufWriter::new(File::create(&part)?);
-        array.write_npy(&mut file).map_err(|error| match error {
+    write_file(&path, |file| {
+        array.write_npy(file).map_err(|error| match error {
             WriteNpyError::Io(error) => error,
             other => io::Error::other(other),
-        })?;
+        })
+    })?;
+    Ok(Written { path, shape: array.shape().to_vec() })
+}
+
+/// Writes under another name first: the file appears when it is whole.
+fn write_file(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<(), DataError> {
+    let part = path.with_added_extension("part");
+    let written = || -> io::Result<()> {
+        fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+        let mut file = BufWriter::new(File::create(&part)?);
+        fill(&mut file)?;
         file.flush()?;
         drop(file);
-        fs::rename(&part, &path)
+        fs::rename(&part, path)
     };
-    written().map_err(|cause| DataError::Unwritable { path: path.clone(), cause })?;
-    Ok(Written { path, shape: array.shape().to_vec() })
+    written().map_err(|cause| DataError::Unwritable { path: path.into(), cause })
 }
 
 #[cfg(test)]
 mod tests {
-    use ndarray::{Array4, ArrayD, s};
+    use ndarray::ArrayD;
     use ndarray_npy::read_npy;
 
     use super::*;
@@ -174,7 +267,19 @@ mod tests {
     #[test]
     fn a_missing_file_is_named() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let error = prepare(folder.path(), folder.path(), |_| {}).expect_err("nothing is there");
+        let error = prepare(folder.path(), folder.path(), &Set::ALL, |_| {}).expect_err("nothing is there");
         assert!(error.to_string().contains("t10k-images-idx3-ubyte.gz"), "{error}");
+    }
+
+    #[test]
+    fn models_are_unpacked_under_their_own_names() {
+        let (from, out) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        fs::create_dir(from.path().join("some")).expect("a folder");
+        let file = File::create(from.path().join("some/net.onnx.gz")).expect("a file");
+        let mut packer = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        packer.write_all(b"a model").expect("room");
+        packer.finish().expect("room");
+        models(from.path(), out.path(), &mut |w: &Written| assert_eq!(w.shape, [7])).expect("a sound file");
+        assert_eq!(fs::read(out.path().join("net.onnx")).expect("a file"), b"a model");
     }
 }
