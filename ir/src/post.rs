@@ -4,11 +4,36 @@ use std::fmt;
 
 use ndarray::{ArrayD, Axis};
 
+use crate::func::Func;
+use crate::interval::Interval;
+use crate::text::real;
+
 /// A function that the client applies to a decrypted output. Axes count the batch, which is axis 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Post {
     /// Logistic function per element.
     Sigmoid,
+    /// `min(max(x, lo), hi)` per element.
+    Clip {
+        /// Lower bound.
+        lo: f32,
+        /// Upper bound.
+        hi: f32,
+    },
+    /// `scale·clamp(round(x/scale), to)` per element.
+    Quant {
+        /// Step.
+        scale: f32,
+        /// Integers that the quantizer can give.
+        to: Interval,
+    },
+    /// `factor·x + summand` per element.
+    Affine {
+        /// Factor.
+        factor: f32,
+        /// Summand.
+        summand: f32,
+    },
     /// Softmax along an axis.
     Softmax {
         /// Axis.
@@ -48,8 +73,11 @@ pub enum Post {
 
 impl Post {
     /// Every function with its defaults: axis 1, which the text form leaves out.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Sigmoid,
+        Self::Clip { lo: 0.0, hi: 1.0 },
+        Self::Quant { scale: 1.0, to: Interval { lo: 0, hi: 255 } },
+        Self::Affine { factor: 1.0, summand: 0.0 },
         Self::Softmax { axis: 1 },
         Self::LogSoftmax { axis: 1 },
         Self::Hardmax { axis: 1 },
@@ -61,6 +89,9 @@ impl Post {
     pub fn keyword(self) -> &'static str {
         match self {
             Self::Sigmoid => "sigmoid",
+            Self::Clip { .. } => "clip",
+            Self::Quant { .. } => "quant",
+            Self::Affine { .. } => "affine",
             Self::Softmax { .. } => "softmax",
             Self::LogSoftmax { .. } => "log-softmax",
             Self::Hardmax { .. } => "hardmax",
@@ -72,13 +103,18 @@ impl Post {
     /// The axis that the function runs along.
     pub fn axis(self) -> Option<usize> {
         match self {
-            Self::Sigmoid => None,
+            Self::Sigmoid | Self::Clip { .. } | Self::Quant { .. } | Self::Affine { .. } => None,
             Self::Softmax { axis }
             | Self::LogSoftmax { axis }
             | Self::Hardmax { axis }
             | Self::ArgMax { axis, .. }
             | Self::TopK { axis, .. } => Some(axis),
         }
+    }
+
+    /// Whether the function works on each element alone.
+    pub fn is_elementwise(self) -> bool {
+        self.axis().is_none()
     }
 
     /// Whether the result counts or names elements instead of measuring something.
@@ -98,7 +134,7 @@ impl Post {
             Self::ArgMax { keep: false, .. } => drop(shape.remove(axis)),
             Self::TopK { k, .. } if (1..=from[axis]).contains(&k) => shape[axis] = k,
             Self::TopK { k, .. } => return Err(format!("topk cannot take {k} of {} elements", from[axis])),
-            Self::Sigmoid | Self::Softmax { .. } | Self::LogSoftmax { .. } | Self::Hardmax { .. } => {}
+            _ => {}
         }
         Ok(shape)
     }
@@ -110,6 +146,12 @@ impl Post {
     pub fn apply(self, mut y: ArrayD<f32>) -> ArrayD<f32> {
         match self {
             Self::Sigmoid => y.mapv_into(|e| 1.0 / (1.0 + (-e).exp())),
+            Self::Clip { lo, hi } => y.mapv_into(|e| e.max(lo).min(hi)),
+            Self::Quant { scale, to } => {
+                let quant = Func::Quant { scale, to };
+                y.mapv_into(|e| quant.apply(f64::from(e), |_| 0.0) as f32)
+            }
+            Self::Affine { factor, summand } => y.mapv_into(|e| factor * e + summand),
             Self::Softmax { axis } | Self::LogSoftmax { axis } => {
                 for mut lane in y.lanes_mut(Axis(axis)) {
                     let top = lane.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -162,6 +204,9 @@ impl fmt::Display for Post {
             write!(f, " axis={axis}")?;
         }
         match *self {
+            Self::Clip { lo, hi } => write!(f, " {} {}", real(lo), real(hi)),
+            Self::Quant { scale, to } => write!(f, " {} {to}", real(scale)),
+            Self::Affine { factor, summand } => write!(f, " {} {}", real(factor), real(summand)),
             Self::ArgMax { keep, last, .. } => {
                 f.write_str(if keep { "" } else { " flat" })?;
                 f.write_str(if last { " last" } else { "" })

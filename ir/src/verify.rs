@@ -21,6 +21,7 @@ use crate::graph::{Data, Elem, Graph, Key, Phase, Value};
 use crate::id::Id;
 use crate::interval::Interval;
 use crate::op::Op;
+use crate::post::Post;
 use crate::table::Domain;
 use crate::{ranges, shape};
 
@@ -390,6 +391,17 @@ fn outputs(graph: &Graph, output: &crate::graph::Output) -> Result<(), (&'static
         {
             let message = format!("a domain of {} integers in a half torus of {}", domain.width, cipher.span);
             return Err(("cipher", message));
+        }
+    }
+    for post in &output.post {
+        let sound = match *post {
+            Post::Clip { lo, hi } => lo <= hi,
+            Post::Quant { scale, to } => scale.is_finite() && scale > 0.0 && Interval::new(to.lo, to.hi).is_some(),
+            Post::Affine { factor, summand } => factor.is_finite() && summand.is_finite(),
+            _ => true,
+        };
+        if !sound {
+            return Err(("scale", format!("the client cannot apply `{post}`")));
         }
     }
     output.post.iter().try_fold(value.shape.clone(), |shape, post| post.shape(&shape)).map_err(|m| ("shape", m))?;

@@ -30,7 +30,7 @@ fn every_keyword_is_explained() {
     let ops = offered("%y: f32[1,1] = no");
     let functions = offered("%y: f32[1,1] = map %x | no");
     let posts = offered("output %x \"y\", post=no");
-    assert_eq!((ops.len(), functions.len(), posts.len()), (23, 45, 6));
+    assert_eq!((ops.len(), functions.len(), posts.len()), (23, 45, 9));
     for op in ops {
         assert!(CHAPTER.contains(&format!("\n| `{op}")), "{op}");
     }

@@ -140,7 +140,7 @@ fn ops_and_fields() {
     );
     refuses(
         "output %x \"y\", post=relu",
-        "21: got `relu`, allowed: sigmoid, softmax, log-softmax, hardmax, argmax, topk",
+        "21: got `relu`, allowed: sigmoid, clip, quant, affine, softmax, log-softmax, hardmax, argmax, topk",
     );
 }
 

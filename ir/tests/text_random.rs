@@ -214,6 +214,9 @@ impl Tape {
     fn post(&mut self, posts: &[Post]) -> Post {
         let mut post = self.pick(posts);
         match &mut post {
+            Post::Clip { lo, hi } => (*lo, *hi) = (self.real(), self.real()),
+            Post::Quant { scale, to } => (*scale, *to) = (self.real(), self.interval()),
+            Post::Affine { factor, summand } => (*factor, *summand) = (self.real(), self.real()),
             Post::Sigmoid => {}
             Post::Softmax { axis } | Post::LogSoftmax { axis } | Post::Hardmax { axis } => *axis = self.below(4),
             Post::ArgMax { axis, keep, last } => (*axis, *keep, *last) = (self.below(4), self.coin(), self.coin()),

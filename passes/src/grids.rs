@@ -17,6 +17,9 @@ pub(crate) struct Grid {
 /// Widest range that a value between two layers may state: 16 bits.
 const WIDEST: u64 = 1 << 16;
 
+/// Ends of the range of an integer that nothing bounds: far beyond [`WIDEST`], and exact in every product with a factor.
+const UNBOUNDED: i64 = 1 << 40;
+
 /// Tolerance, in steps, of a real number that is meant to lie on a grid.
 const ON_GRID: f64 = 1e-4;
 
@@ -108,6 +111,7 @@ fn after(graph: &Graph, channels: usize, start: Option<Grid>, chain: &[Func]) ->
         Func::Quant { scale, to } => all(*scale, to.lo, to.hi),
         Func::Sign => all(1.0, -1, 1),
         Func::Positive | Func::NonNegative | Func::IsZero => all(1.0, 0, 1),
+        Func::Round | Func::Floor | Func::Ceil | Func::Trunc => all(1.0, -UNBOUNDED, UNBOUNDED),
         Func::Relu => grid?.clipped(0.0, f64::INFINITY),
         Func::Clip(lo, hi) => grid?.clipped(f64::from(*lo), f64::from(*hi)),
         Func::Mul(c) => Some(grid?.times(|channel| graph.constant(*c).channel(channel))),

@@ -487,6 +487,12 @@ fn post(line: &mut Line<'_>) -> Parsed<Vec<Post>> {
             return Ok(out);
         };
         line.word(post.keyword())?;
+        match &mut post {
+            Post::Clip { lo, hi } => (*lo, *hi) = (line.real()?, line.real()?),
+            Post::Quant { scale, to } => (*scale, *to) = (line.real()?, line.interval()?),
+            Post::Affine { factor, summand } => (*factor, *summand) = (line.real()?, line.real()?),
+            _ => {}
+        }
         loop {
             let (token, _) = line.cursor.peek()?;
             let field = match (&mut post, token) {

@@ -66,6 +66,22 @@ fn step(graph: &mut Graph, cx: &mut PassCx<'_>, index: usize, readers: &[usize])
             graph.outputs[index].post.insert(0, Post::Sigmoid);
             Some(x)
         }
+        // A quantizer of the model at an output is the client's, with what stands around it.
+        Op::Map { x, chain, .. } if readers[at.index()] == 0 => {
+            let (factor, summand, posts) = client_chain(graph, &chain)?;
+            let plain = factor.is_none() || graph.outputs.iter().filter(|o| o.value == at).count() == 1;
+            if graph.outputs[index].bias.is_some() || !plain || !cx.rewrite("quantizers at outputs") {
+                return None;
+            }
+            graph.outputs[index].post.splice(0..0, posts);
+            if let Some(c) = summand {
+                let bias = entries(graph, c);
+                give(graph, index, c, &bias);
+            }
+            let Some(c) = factor else { return Some(x) };
+            graph.values[at.index()].op = Op::MulClear { x, c };
+            Some(at)
+        }
         // reshape(x + c) == reshape(x) + c'
         Op::Reshape { x } => {
             let Op::AddClear { x: from, c } = graph.value(x).op else { return None };
@@ -91,6 +107,34 @@ fn step(graph: &mut Graph, cx: &mut PassCx<'_>, index: usize, readers: &[usize])
         }
         _ => None,
     }
+}
+
+/// The chain in three parts, when it holds a quantizer and the client can apply all of it: a factor, a summand, the rest.
+fn client_chain(graph: &Graph, chain: &[Func]) -> Option<(Option<Id<Const>>, Option<Id<Const>>, Vec<Post>)> {
+    let mut rest = chain;
+    let mut front = [None, None];
+    if let [Func::Mul(c), tail @ ..] = rest {
+        (front[0], rest) = (Some(*c), tail);
+    }
+    if let [Func::Add(c), tail @ ..] = rest {
+        (front[1], rest) = (Some(*c), tail);
+    }
+    let one = |c: Id<Const>| match graph.reals(c).as_slice() {
+        Some([c]) => Some(*c),
+        _ => None,
+    };
+    let post = |link: &Func| match link {
+        Func::Relu => Some(Post::Clip { lo: 0.0, hi: f32::INFINITY }),
+        Func::Clip(lo, hi) => Some(Post::Clip { lo: *lo, hi: *hi }),
+        Func::Quant { scale, to } => Some(Post::Quant { scale: *scale, to: *to }),
+        Func::Sigmoid => Some(Post::Sigmoid),
+        Func::Mul(c) => Some(Post::Affine { factor: one(*c)?, summand: 0.0 }),
+        Func::Add(c) => Some(Post::Affine { factor: 1.0, summand: one(*c)? }),
+        _ => None,
+    };
+    let posts: Vec<Post> = rest.iter().map(post).collect::<Option<_>>()?;
+    let quantizes = posts.iter().any(|p| matches!(p, Post::Quant { .. }));
+    quantizes.then_some((front[0], front[1], posts))
 }
 
 fn entries(graph: &Graph, c: Id<Const>) -> Vec<f64> {

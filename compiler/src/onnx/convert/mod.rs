@@ -303,7 +303,7 @@ impl<'m> Converter<'m> {
                         return Err(OnnxError::Invalid { model: self.model.name.clone(), problems });
                     }
                 },
-                Known::Client(id, post) => (id, post),
+                Known::Client(id, post) => (id, self.client_codes(name, post)),
                 Known::Refused(_) if !self.refused.is_empty() => continue,
                 Known::Refused(_) | Known::Unreadable(_) | Known::Const(_) => {
                     let problems = vec![format!("output {name:?} does not depend on the inputs")];

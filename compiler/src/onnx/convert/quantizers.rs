@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fhe_ir::{Data, Func, Id, Interval, Op, Value, func};
+use fhe_ir::{Data, Func, Id, Interval, Op, Post, Value, func};
 use ndarray::{ArrayD, Axis, IxDyn, arr1};
 use onnx_ir::NodeProto;
 
@@ -17,7 +17,7 @@ use super::super::proto::{is_own_domain, type_name};
 use super::{Converter, Known, Site, Stop, refuse};
 
 /// Operators of other domains that quantize.
-const FOREIGN: [&str; 2] = ["Quant", "IntQuant"];
+const FOREIGN: [&str; 4] = ["Quant", "IntQuant", "BipolarQuant", "Trunc"];
 
 /// Whether a node is a quantizer that this module reads.
 pub(super) fn is_quantizer(node: &NodeProto) -> bool {
@@ -133,6 +133,16 @@ impl<'m> Converter<'m> {
         Ok(())
     }
 
+    /// What the client makes of an output: codes as numbers.
+    pub(super) fn client_codes(&self, name: &str, mut posts: Vec<Post>) -> Vec<Post> {
+        if let Some(Codes { scale, zero }) = self.stated.codes.get(name)
+            && let [scale] = scale[..]
+        {
+            posts.push(Post::Affine { factor: 1.0 / scale, summand: *zero as f32 });
+        }
+        posts
+    }
+
     /// The value that an output of the model is: codes as numbers.
     pub(super) fn decoded_output(&mut self, name: &str, x: Id<Value>) -> Result<Id<Value>, Stop> {
         let Some(codes) = self.stated.codes.get(name).cloned() else { return Ok(x) };
@@ -175,16 +185,15 @@ impl<'m> Converter<'m> {
         match site.proto.op_type.as_str() {
             "QuantizeLinear" => self.quantize_linear(site),
             "DequantizeLinear" => self.dequantize_linear(site),
+            "BipolarQuant" => self.bipolar(site),
+            "Trunc" => self.trunc(site),
             _ => self.quant(site),
         }
     }
 
     /// QONNX: `scale·(clamp(round(x/scale + zero), lo, hi) − zero)`.
     fn quant(&mut self, site: &Site<'m>) -> Result<Known, Stop> {
-        let rounding = text(site.proto, "rounding_mode").unwrap_or_else(|| "ROUND".into());
-        if !matches!(rounding.to_ascii_uppercase().as_str(), "ROUND" | "HALF_EVEN") {
-            return refuse(format!("it rounds by {rounding}"), "round to the nearest (rounding_mode=ROUND)");
-        }
+        let rounding = rounding(site.proto, "ROUND")?;
         let signed = site.proto.int("signed")?.unwrap_or(1) != 0;
         let narrow = site.proto.int("narrow")?.unwrap_or(0) != 0;
         let scale = self.steps(site, 1)?;
@@ -192,7 +201,60 @@ impl<'m> Converter<'m> {
         let bits = whole(&self.reals_of(site, 3)?).filter(|b| (1..=16).contains(b));
         let bits = bits.ok_or("its bit width is not one number of 1 to 16")?;
         let to = integers(bits as u32, signed, narrow);
-        self.quantized(site, scale, shifted(to, zero)?)
+        self.quantized(site, scale, shifted(to, zero)?, rounding)
+    }
+
+    /// `scale` where `x ≥ 0`, else `-scale`.
+    fn bipolar(&mut self, site: &Site<'m>) -> Result<Known, Stop> {
+        let scale = self.steps(site, 1)?;
+        match site.inputs.first() {
+            Some(Some(Known::Const(Data::F32(x)))) => {
+                let full = scale.broadcast(x.shape(), self.step_axis(site, x.ndim())?)?;
+                self.stated_constant(site, x.mapv(|x| if x >= 0.0 { 1 } else { -1 }), full)
+            }
+            Some(Some(Known::Value(x))) => {
+                let shape = self.graph.value(*x).shape.clone();
+                let steps = scale.of_channels(&shape, self.step_axis(site, shape.len())?)?;
+                let twice: Vec<f32> = steps.iter().map(|s| 2.0 * s).collect();
+                let minus: Vec<f32> = steps.iter().map(|s| -s).collect();
+                let twice = self.push_const(site, ".twice", list(&twice))?;
+                let minus = self.push_const(site, ".minus", list(&minus))?;
+                // ±scale == 2·scale·[x ≥ 0] − scale
+                let chain = vec![Func::NonNegative, Func::Mul(twice), Func::Add(minus)];
+                Ok(Known::Value(self.apply(site, *x, chain)?))
+            }
+            _ => Err("it does not read real numbers".into()),
+        }
+    }
+
+    /// QONNX: the code `round(x/scale) + zero` without its `in_bits − out_bits` lowest bits.
+    fn trunc(&mut self, site: &Site<'m>) -> Result<Known, Stop> {
+        let [scale] = self.steps(site, 1)?.per_channel[..] else { return Err("its scale is not one number".into()) };
+        if whole(&self.reals_of(site, 2)?) != Some(0) {
+            return Err("its zero point is not 0".into());
+        }
+        // Version 1 has (in_bits, out_bits), version 2 (in_bits, out_scale, out_bits).
+        let parameters: Vec<f64> =
+            (3..site.inputs.len()).map(|i| Ok(self.reals_of(site, i)?[0])).collect::<Result<_, Stop>>()?;
+        let (bits, out_scale) = match parameters[..] {
+            [from, to] => ([from, to], f64::from(scale)),
+            [from, out_scale, to] => ([from, to], out_scale),
+            _ => return Err("it does not say the widths".into()),
+        };
+        let [from, to] = bits.map(|b| whole(&[b]).filter(|b| (1..=32).contains(b)));
+        let (Some(from), Some(to)) = (from, to) else { return Err("a width is not an integer of 1 to 32".into()) };
+        let dropped = (from - to).max(0) as u32;
+        let way = rounding(site.proto, "FLOOR")?;
+        let one = |c: f64| list(&[c as f32]);
+        let inverse = self.push_const(site, ".inverse", one(1.0 / f64::from(scale)))?;
+        let half = self.push_const(site, ".shift", one(1.0 / f64::from(1u32 << dropped)))?;
+        // Version 1 keeps the step of the codes.
+        let step = self.push_const(site, ".step", one(out_scale))?;
+        let chain = vec![Func::Mul(inverse), Func::Round, Func::Mul(half), way, Func::Mul(step)];
+        match site.inputs.first() {
+            Some(Some(Known::Value(x))) => Ok(Known::Value(self.apply(site, *x, chain)?)),
+            _ => Err("it does not read a value".into()),
+        }
     }
 
     /// `saturate(round(x/scale) + zero)`, kept as `scale·(code − zero)`.
@@ -212,7 +274,15 @@ impl<'m> Converter<'m> {
         let Some((bits, signed)) = code_type(data_type) else {
             return Err(format!("it quantizes to {}", type_name(data_type)).into());
         };
-        let known = self.quantized(site, scale.clone(), shifted(integers(bits, signed, false), zero)?)?;
+        let to = shifted(integers(bits, signed, false), zero)?;
+        let known = match (site.inputs.first(), &scale.per_channel[..]) {
+            (Some(Some(Known::Client(x, posts))), [step]) => {
+                let mut posts = posts.clone();
+                posts.push(Post::Quant { scale: *step, to });
+                Known::Client(*x, posts)
+            }
+            _ => self.quantized(site, scale.clone(), to, Func::Round)?,
+        };
         let name = site.proto.output.first().cloned().unwrap_or_default();
         match &known {
             // The codes themselves; the law of what DequantizeLinear makes of them is found again there.
@@ -246,9 +316,14 @@ impl<'m> Converter<'m> {
                 integers.zip_mut_with(&zeros, |i, z| *i = i.saturating_sub(*z as i64));
                 self.stated_constant(site, integers, full)
             }
-            Some(Some(Known::Value(x))) => {
+            Some(Some(known @ (Known::Value(_) | Known::Client(..)))) => {
                 let zero = whole(&zeros).ok_or("its zero points differ between channels")?;
                 let own = Codes { scale: scale.per_channel.clone(), zero };
+                let x = match known {
+                    Known::Value(x) => x,
+                    _ if self.stated.codes.get(&site.proto.input[0]) == Some(&own) => return Ok(known.clone()),
+                    _ => return Err("it gives codes of the client another meaning than their quantizer".into()),
+                };
                 match self.stated.codes.get(&site.proto.input[0]).cloned() {
                     Some(codes) if codes == own => Ok(Known::Value(*x)),
                     Some(codes) => {
@@ -298,16 +373,15 @@ impl<'m> Converter<'m> {
     }
 
     /// `scale·clamp(round(x/scale), to)` of the first input.
-    fn quantized(&mut self, site: &Site<'m>, scale: Steps, to: Interval) -> Result<Known, Stop> {
+    fn quantized(&mut self, site: &Site<'m>, scale: Steps, to: Interval, rounding: Func) -> Result<Known, Stop> {
         match site.inputs.first() {
             Some(Some(Known::Const(Data::F32(x)))) => {
                 let at = self.step_axis(site, x.ndim())?;
                 let full = scale.broadcast(x.shape(), at)?;
                 let mut integers = ArrayD::zeros(x.raw_dim());
-                ndarray::Zip::from(&mut integers)
-                    .and(&**x)
-                    .and(&full)
-                    .for_each(|q, x, s| *q = func::quantize(f64::from(*x) / f64::from(*s), to));
+                ndarray::Zip::from(&mut integers).and(&**x).and(&full).for_each(|q, x, s| {
+                    *q = func::quantize(rounding.apply(f64::from(*x) / f64::from(*s), |_| 0.0), to);
+                });
                 self.stated_constant(site, integers, full)
             }
             Some(Some(Known::Value(x))) => {
@@ -315,12 +389,14 @@ impl<'m> Converter<'m> {
                 let at = self.step_axis(site, shape.len())?;
                 let steps = scale.of_channels(&shape, at)?;
                 let chain = match steps[..] {
-                    [scale] => vec![Func::Quant { scale, to }],
+                    [scale] if rounding == Func::Round => vec![Func::Quant { scale, to }],
                     _ => {
                         let inverse: Vec<f32> = steps.iter().map(|s| 1.0 / s).collect();
                         let inverse = self.push_const(site, ".inverse", list(&inverse))?;
                         let factor = self.push_const(site, ".step", list(&steps))?;
-                        vec![Func::Mul(inverse), Func::Quant { scale: 1.0, to }, Func::Mul(factor)]
+                        let rounds = [rounding].into_iter().filter(|f| *f != Func::Round);
+                        let quant = [Func::Quant { scale: 1.0, to }, Func::Mul(factor)];
+                        [Func::Mul(inverse)].into_iter().chain(rounds).chain(quant).collect()
                     }
                 };
                 Ok(Known::Value(self.apply(site, *x, chain)?))
@@ -462,6 +538,18 @@ fn whole(numbers: &[f64]) -> Option<i64> {
 
 fn list(numbers: &[f32]) -> Data {
     Data::F32(Arc::new(arr1(numbers).into_dyn()))
+}
+
+/// How a quantizer rounds.
+fn rounding(node: &NodeProto, default: &str) -> Result<Func, Stop> {
+    let mode = text(node, "rounding_mode").unwrap_or_else(|| default.into());
+    Ok(match mode.to_ascii_uppercase().as_str() {
+        "ROUND" | "HALF_EVEN" => Func::Round,
+        "CEIL" => Func::Ceil,
+        "FLOOR" => Func::Floor,
+        "ROUND_TO_ZERO" | "DOWN" => Func::Trunc,
+        _ => return refuse(format!("it rounds by {mode}"), "round by ROUND, CEIL, FLOOR or ROUND_TO_ZERO"),
+    })
 }
 
 /// A string attribute.
