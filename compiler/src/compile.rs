@@ -2,7 +2,7 @@
 
 use fhe_ir::artifact::Artifact;
 use fhe_ir::stats::Statistics;
-use fhe_ir::{Graph, client, eval};
+use fhe_ir::{Graph, Op, client, eval};
 use fhe_passes::manager::{Event, Flow, PassReport, PipelineError, run_pipeline};
 use fhe_passes::select_params::COST_MODEL;
 use fhe_passes::{Options, PassCx, Remark, pipeline};
@@ -36,10 +36,10 @@ pub struct Accuracy {
     pub float: f64,
     /// The integer circuit without noise.
     pub integer: f64,
-    /// The circuit with sampled noise.
-    pub simulated: f64,
+    /// The circuit with sampled noise; an integer network without parameters has none.
+    pub simulated: Option<f64>,
     /// Rows whose class the noise changes.
-    pub changed_by_noise: f64,
+    pub changed_by_noise: Option<f64>,
     /// Tables read outside their domain, as a fraction of all readings of the integer circuit.
     pub saturated: f64,
 }
@@ -77,8 +77,9 @@ pub struct Compiled {
 pub enum Outcome {
     /// All passes ran.
     Circuit(Box<Compiled>),
-    /// `--stop-after`, or a pipeline that ends before the circuit: the graph so far.
-    Stopped(Box<Graph>),
+    /// `--stop-after`, or a pipeline that ends before the circuit: the graph so far, and its accuracy once it is one of
+    /// integers and rows are given.
+    Stopped(Box<Graph>, Option<Accuracy>),
 }
 
 /// Compiles with the default pipeline.
@@ -97,13 +98,13 @@ pub fn compile_with(
     let mut cx = PassCx::new(options, calibration);
     cx.budget = budget;
     let (graph, passes) = run_pipeline(model.clone(), passes, &mut cx, observe)?;
-    if graph.phase != fhe_ir::Phase::Circuit {
-        return Ok(Outcome::Stopped(Box::new(graph)));
-    }
-    let accuracy = (!evaluate.is_empty())
+    let accuracy = (!evaluate.is_empty() && !graph.phase.is_real())
         .then(|| measure(&model, &graph, evaluate, labels, options.seed))
         .transpose()
         .map_err(|source| fhe_passes::PassError::BadCalibration { source })?;
+    if graph.phase != fhe_ir::Phase::Circuit {
+        return Ok(Outcome::Stopped(Box::new(graph), accuracy));
+    }
     let report = Report {
         compiler: env!("CARGO_PKG_VERSION"),
         options: options.clone(),
@@ -128,34 +129,38 @@ pub fn predicted_ns(graph: &Graph) -> f64 {
     })
 }
 
-/// Accuracy of a model and its circuit on rows, against labels or against the float model.
+/// Accuracy of a model and its integer network or circuit on rows, against labels or against the float model.
+///
+/// # Panics
+/// When the network is not one of integers.
 pub fn measure(
     model: &Graph,
-    circuit: &Graph,
+    network: &Graph,
     rows: &[ArrayD<f32>],
     labels: Option<&[usize]>,
     seed: u64,
 ) -> Result<Accuracy, client::ClientError> {
     let checked = client::check_inputs(model, rows)?;
     let ints: Vec<_> =
-        rows.iter().enumerate().map(|(i, x)| client::quantize_rows(circuit, i, x)).collect::<Result<_, _>>()?;
-    let float = client::classes(&eval::float(model, &checked)[0]);
-    let exact = eval::integer(circuit, &ints);
-    let classes = |e: &eval::Evaluation| client::classes(&client::dequantize(circuit, 0, &e.outputs[0]));
-    let (integer, simulated) = (classes(&exact), classes(&eval::simulate(circuit, &ints, seed)));
+        rows.iter().enumerate().map(|(i, x)| client::quantize_rows(network, i, x)).collect::<Result<_, _>>()?;
+    let scores = |graph: &Graph, y: &ArrayD<f32>| client::classes(&client::scores(&graph.outputs[0].post, y));
+    let float = scores(model, &eval::float(model, &checked)[0]);
+    let exact = eval::integer(network, &ints);
+    let classes = |e: &eval::Evaluation| scores(network, &client::dequantize(network, 0, &e.outputs[0]));
+    let integer = classes(&exact);
+    let simulated = (network.phase == fhe_ir::Phase::Circuit).then(|| classes(&eval::simulate(network, &ints, seed)));
     let reference = labels.unwrap_or(&float);
     let agree =
         |a: &[usize], b: &[usize]| a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / a.len().max(1) as f64;
-    let readings: usize =
-        circuit.values.iter().filter(|v| matches!(v.op, fhe_ir::Op::Pbs { .. })).map(|v| v.elements()).sum::<usize>()
-            * float.len();
+    let reads = |v: &&fhe_ir::Value| matches!(v.op, Op::Pbs { .. } | Op::Lut { .. } | Op::Map { .. });
+    let readings: usize = network.values.iter().filter(reads).map(|v| v.elements()).sum::<usize>() * float.len();
     Ok(Accuracy {
         rows: float.len(),
         labelled: labels.is_some(),
         float: agree(&float, reference),
         integer: agree(&integer, reference),
-        simulated: agree(&simulated, reference),
-        changed_by_noise: 1.0 - agree(&integer, &simulated),
+        simulated: simulated.as_ref().map(|s| agree(s, reference)),
+        changed_by_noise: simulated.as_ref().map(|s| 1.0 - agree(&integer, s)),
         saturated: exact.saturated.iter().sum::<u64>() as f64 / readings.max(1) as f64,
     })
 }

@@ -144,6 +144,12 @@ pub fn post_process(post: &[Post], logits: &ArrayD<f32>) -> ArrayD<f32> {
     post.iter().fold(logits.clone(), |y, post| post.apply(y))
 }
 
+/// What decides the class of a row: the logits behind the bounds and quantizers that come before any softmax.
+pub fn scores(post: &[Post], logits: &ArrayD<f32>) -> ArrayD<f32> {
+    let on_elements = |p: &&Post| matches!(p, Post::Clip { .. } | Post::Quant { .. } | Post::Affine { .. });
+    post.iter().take_while(on_elements).fold(logits.clone(), |y, post| post.apply(y))
+}
+
 /// Class of each row of `[rows, channels]` logits: the first greatest channel, or `logit > 0` when there is one.
 pub fn classes(logits: &ArrayD<f32>) -> Vec<usize> {
     logits

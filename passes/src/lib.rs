@@ -29,6 +29,15 @@ pub mod round_accumulators;
 pub mod select_params;
 pub mod tabulate;
 
+/// Whether the integers of a network of phase `float` follow from calibration rows: not when its quantizers and exact
+/// weights state them all.
+pub fn needs_calibration(model: &fhe_ir::Graph) -> bool {
+    let options = Options::default();
+    let mut cx = PassCx::new(&options, &[]);
+    let lowered = pipeline::float_passes().try_fold(model.clone(), |graph, pass| pass.run(graph, &mut cx));
+    !lowered.is_ok_and(|graph| grids::are_complete(&graph))
+}
+
 pub use manager::{Event, Flow, PassReport, PipelineError, run_pipeline};
 pub use options::{Bits, CalibrationMethod, Options, Ranges, Rounding};
 pub use pass::{Pass, PassCx, PassError, Place, Remark};

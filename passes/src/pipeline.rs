@@ -78,6 +78,14 @@ pub static DEFAULT: &[&dyn Pass] = &[
     &LowerCircuit,
 ];
 
+/// The passes of [`DEFAULT`] that make integers with tables of a network, without the choice of parameters.
+pub static INTEGER: &[&dyn Pass] = DEFAULT.split_at(DEFAULT.len() - 3).0;
+
+/// The passes of [`DEFAULT`] in front of calibration.
+pub(crate) fn float_passes() -> impl Iterator<Item = &'static dyn Pass> {
+    DEFAULT.iter().copied().take_while(|pass| pass.name() != Calibrate.name())
+}
+
 /// The pass of a name.
 pub fn find(name: &str) -> Option<&'static dyn Pass> {
     ALL.iter().copied().find(|pass| pass.name() == name)

@@ -70,6 +70,9 @@ struct Compile {
     /// Use only the first rows of --evaluate.
     #[arg(long, value_name = "ROWS", requires = "evaluate")]
     evaluate_rows: Option<usize>,
+    /// Stop before cryptographic parameters are chosen: only the accuracy of the integer network is of interest.
+    #[arg(long, requires = "evaluate", conflicts_with_all = ["output", "stats", "sweep"])]
+    integer_only: bool,
     /// How finely tables read accumulators: 2^N boxes, or off for one box per integer. A list sweeps.
     #[arg(long, value_name = "N|off", default_value = "6")]
     rounding: String,
@@ -173,7 +176,7 @@ fn compile_command(args: &Compile) -> Result<(), Failure> {
                 });
                 let added = match &result {
                     Ok(Outcome::Circuit(c)) => sweep.add([n, r, p_label], Ok(&c.report)),
-                    Ok(Outcome::Stopped(_)) => Ok(()),
+                    Ok(Outcome::Stopped(..)) => Ok(()),
                     Err(e) => sweep.add([n, r, p_label], Err(&e.to_string())),
                 };
                 added.map_err(unwritable)?;
@@ -225,6 +228,10 @@ impl Rows {
         let shapes: Vec<_> = model.inputs().iter().map(|i| model.value(*i).shape.clone()).collect();
         let calibration = match &args.calibration {
             Some(path) => vec![rows_of(path, model)?],
+            None if args.input_range.is_none() && !fhe_passes::needs_calibration(model) => {
+                assumed.push("no calibration: the model states its integers".into());
+                vec![]
+            }
             None => {
                 let kind = args.input_range.map_or("N(0,1)".into(), |(lo, hi)| format!("uniform in [{lo}, {hi}]"));
                 if args.input_range.is_none() {
@@ -320,13 +327,21 @@ fn compile_one(
     options: &Options,
     assumed: Vec<String>,
 ) -> Result<(), Failure> {
-    let passes = args.dev.pipeline(pipeline::DEFAULT)?;
+    let passes = if args.integer_only { pipeline::INTEGER } else { pipeline::DEFAULT };
+    let passes = args.dev.pipeline(passes)?;
     let mut observer = args.dev.observer()?;
     let outcome =
         compile_with(job(&model, rows, options, assumed), &passes, args.dev.bisect_limit(), |e| observer.event(e));
     observer.finish()?;
     match outcome? {
-        Outcome::Stopped(graph) => print!("{}", fhe_ir::text::to_text(&graph)),
+        Outcome::Stopped(graph, accuracy) => {
+            if !args.integer_only {
+                print!("{}", fhe_ir::text::to_text(&graph));
+            }
+            if let Some(accuracy) = accuracy {
+                eprintln!("accuracy  {}", report::accuracy(&accuracy));
+            }
+        }
         Outcome::Circuit(compiled) => write(args, path, &compiled)?,
     }
     Ok(())

@@ -39,8 +39,37 @@ pub fn lenet(images: usize, pixels: &[u8]) -> Array4<f32> {
 /// # Panics
 /// When `pixels` is not `[images, 3, 32, 32]`.
 pub fn resnet(images: usize, pixels: &[u8]) -> Array4<f32> {
-    let pixels = ArrayView4::from_shape((images, 3, 32, 32), pixels).expect("whole records");
+    let pixels = colours(images, pixels);
     Array4::from_shape_fn(pixels.dim(), |(i, c, y, x)| standardised(pixels[[i, c, y, x]], RESNET[c]))
+}
+
+/// `clamp(round(128·(2x/255 − 1)), -128, 127)/128` of 32×32 images, as BNN-PYNQ's CNV networks take them.
+///
+/// # Panics
+/// When `pixels` is not `[images, 3, 32, 32]`.
+pub fn cnv(images: usize, pixels: &[u8]) -> Array4<f32> {
+    let eighth = |p: u8| ((f32::from(p) / 255.0 * 2.0 - 1.0) * 128.0).round_ties_even().clamp(-128.0, 127.0) / 128.0;
+    colours(images, pixels).mapv(eighth)
+}
+
+/// Pixels as they are, 0 to 255, of 32×32 images.
+///
+/// # Panics
+/// When `pixels` is not `[images, 3, 32, 32]`.
+pub fn raw(images: usize, pixels: &[u8]) -> Array4<f32> {
+    colours(images, pixels).mapv(f32::from)
+}
+
+/// Pixels of 32×32 images minus 128: the codes of an int8 input.
+///
+/// # Panics
+/// When `pixels` is not `[images, 3, 32, 32]`.
+pub fn int8(images: usize, pixels: &[u8]) -> Array4<f32> {
+    colours(images, pixels).mapv(|p| f32::from(p) - 128.0)
+}
+
+fn colours(images: usize, pixels: &[u8]) -> ArrayView4<'_, u8> {
+    ArrayView4::from_shape((images, 3, 32, 32), pixels).expect("whole records")
 }
 
 /// In f32, in the order of torchvision's `ToTensor` and `Normalize`.

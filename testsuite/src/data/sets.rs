@@ -51,6 +51,9 @@ impl Set {
 /// | `mnist-lenet` | `test_x`, `test_y`, `calibration_x`, `calibration_y` | `[rows, 1, 32, 32]` |
 /// | `mnist-flat` | the same | `[rows, 784]` in 0 to 1 |
 /// | `cifar10-resnet` | the same, and `test1000_x`, `test1000_y` | `[rows, 3, 32, 32]` |
+/// | `cifar10-cnv` | the same as `cifar10-resnet` | the same, whole multiples of 1/128 in -1 to 127/128 |
+/// | `cifar10-raw` | the same | the same, 0 to 255 |
+/// | `cifar10-int8` | the same | the same, -128 to 127 |
 /// | `imagenet-224` | the same without `test1000`, and `exact50_x`, `exact50_y` | `[rows, 3, 224, 224]` |
 /// | `imagenet-squeezenet` | the same as `imagenet-224` without `exact50` | `[rows, 3, 227, 227]` |
 /// | `models` | every `data/*/*.onnx.gz`, unpacked | |
@@ -61,7 +64,7 @@ pub fn prepare(folder: &Path, out: &Path, sets: &[Set], mut say: impl FnMut(&Wri
     for set in sets {
         match set {
             Set::Mnist => mnist(&folder.join("data/mnist"), out, &mut say)?,
-            Set::Cifar10 => cifar10(&folder.join("data/cifar10"), &out.join("cifar10-resnet"), &mut say)?,
+            Set::Cifar10 => cifar10(&folder.join("data/cifar10"), out, &mut say)?,
             Set::Imagenet => imagenet(&folder.join("data/imagenet-sample-1000"), out, &mut say)?,
             Set::Models => models(&folder.join("data"), &out.join("models"), &mut say)?,
         }
@@ -112,9 +115,18 @@ fn cifar10(from: &Path, out: &Path, say: &mut impl FnMut(&Written)) -> Result<()
     {
         let path = from.join(file);
         let records = cifar::read(&path, open(&path)?)?;
-        let x = normalise::resnet(records.labels.len(), &records.pixels);
-        say(&write(out, &format!("{split}_x"), &x)?);
-        say(&write(out, &format!("{split}_y"), &classes(&records.labels))?);
+        let images = records.labels.len();
+        // One large array at a time.
+        let sets: [(&str, fn(usize, &[u8]) -> Array4<f32>); 4] = [
+            ("cifar10-resnet", normalise::resnet),
+            ("cifar10-cnv", normalise::cnv),
+            ("cifar10-raw", normalise::raw),
+            ("cifar10-int8", normalise::int8),
+        ];
+        for (set, normalised) in sets {
+            say(&write(&out.join(set), &format!("{split}_x"), &normalised(images, &records.pixels))?);
+            say(&write(&out.join(set), &format!("{split}_y"), &classes(&records.labels))?);
+        }
     }
     Ok(())
 }
