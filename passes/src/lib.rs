@@ -24,6 +24,7 @@ mod peephole;
 pub mod pipeline;
 pub mod quantize;
 pub mod range_analysis;
+pub mod recognise_grids;
 pub mod regions;
 pub mod round_accumulators;
 pub mod select_params;

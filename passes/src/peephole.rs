@@ -69,6 +69,14 @@ impl<'g> Peephole<'g> {
         new
     }
 
+    /// Writes `op` in place of an old value, under another name and for its readers alone.
+    pub(crate) fn emit_as(&mut self, old: Id<Value>, name: &str, op: Op) -> Id<Value> {
+        let shape = self.rebuild.old.value(old).shape.clone();
+        let new = self.push(old, name, &shape, op);
+        self.place(old, new);
+        new
+    }
+
     /// Writes a value that `old` needs, of its element type and origins, for one reader.
     pub(crate) fn push(&mut self, old: Id<Value>, name: &str, shape: &[usize], op: Op) -> Id<Value> {
         let value = Value {

@@ -14,12 +14,14 @@ use crate::lut_egraph::LutEgraph;
 use crate::pass::Pass;
 use crate::quantize::Quantize;
 use crate::range_analysis::RangeAnalysis;
+use crate::recognise_grids::RecogniseGrids;
 use crate::round_accumulators::RoundAccumulators;
 use crate::select_params::SelectParams;
 use crate::tabulate::Tabulate;
 
 /// Every pass, in the order in which the default pipeline first meets it.
 pub static ALL: &[&dyn Pass] = &[
+    &RecogniseGrids,
     &FoldConstants,
     &Canonicalize,
     &FuseBatchnorm,
@@ -40,7 +42,9 @@ pub static ALL: &[&dyn Pass] = &[
 
 /// What runs when nothing else is asked for. The comment above a line is the reason of its position.
 pub static DEFAULT: &[&dyn Pass] = &[
-    // First: a reader leaves factors, summands and negations where the exporter put them.
+    // First of all: fusion would put factors into weights that are exact as they are.
+    &RecogniseGrids,
+    // Early: a reader leaves factors, summands and negations where the exporter put them.
     &FoldConstants,
     // Pads and layouts between a layer and its batch-norm are in the way of fusion.
     &Canonicalize,

@@ -20,6 +20,7 @@ macro_rules! passes {
 }
 
 passes! {
+    recognise_grids "recognise-grids"
     fold_constants "fold-constants"
     canonicalize "canonicalize"
     fill_domains "fill-domains"

@@ -397,7 +397,7 @@ impl Quantizer<'_, '_, '_> {
         let bits = self.cx.options.bits.op_weights;
         let scales = self.scales(operand);
         let groups = if let Op::Conv { geometry, .. } = &old.op { geometry.groups } else { 1 };
-        let mut real = self.graph.reals(w).mapv(f64::from);
+        let mut real = self.graph.weights(w).mapv(f64::from);
         let (outs, per_group) = (real.shape()[0], real.shape()[1]);
         for (o, mut channel) in real.axis_iter_mut(Axis(0)).enumerate() {
             let first = o / (outs / groups) * per_group;
@@ -442,7 +442,12 @@ impl Quantizer<'_, '_, '_> {
                 }
             }
         };
-        let lost = self.lost_offset(operand, &real, &quantized, &still, old);
+        let mut lost = self.lost_offset(operand, &real, &quantized, &still, old);
+        for (lost, rest) in lost.iter_mut().zip(self.rounded_off(x, w, groups)) {
+            *lost += rest;
+        }
+        let lost: Vec<i64> =
+            lost.iter().zip(&quantized.scale).map(|(lost, scale)| func::quantize(lost / scale, WIDEST)).collect();
         let name = self.graph.constant(w).name.clone();
         let w = self.new.new.push_const(&format!("{name}.q"), Data::Int(Arc::new(quantized.weights)));
         let op = match &old.op {

@@ -1,13 +1,14 @@
 //! Inputs that stay away from zero: what rounding the weights would take from them goes into a bias.
 
-use fhe_ir::{Id, Op, Value, func, ranges};
+use fhe_ir::{Const, Id, Op, Value, func, ranges};
 use ndarray::{ArrayD, Axis};
 
 use super::{Quantizer, WIDEST, weights};
+use crate::layers::response;
 
 impl Quantizer<'_, '_, '_> {
-    /// What rounding the weights takes from each output channel for operands that never come near zero, in units of the
-    /// channel: such an operand is its middle and a small rest, and only the rest is worth the width of a weight. `still` is
+    /// What rounding the weights takes from each output channel for operands that never come near zero, as a real
+    /// number: such an operand is its middle and a small rest, and only the rest is worth the width of a weight. `still` is
     /// what channels that never move add, as a real number.
     pub(super) fn lost_offset(
         &self,
@@ -16,11 +17,11 @@ impl Quantizer<'_, '_, '_> {
         quantized: &weights::Quantized,
         still: &[f64],
         old: &Value,
-    ) -> Vec<i64> {
+    ) -> Vec<f64> {
         let outs = real.shape()[0];
         let groups = match &old.op {
             // Padding is zero, not the middle.
-            Op::Conv { geometry, .. } if geometry.pads != [0; 4] => return vec![0; outs],
+            Op::Conv { geometry, .. } if geometry.pads != [0; 4] => return vec![0.0; outs],
             Op::Conv { geometry, .. } => geometry.groups,
             _ => 1,
         };
@@ -36,7 +37,20 @@ impl Quantizer<'_, '_, '_> {
             })
             .sum()
         };
-        (0..outs).map(|o| func::quantize(lost(o) + still[o] / quantized.scale[o], WIDEST)).collect()
+        (0..outs).map(|o| lost(o) * quantized.scale[o] + still[o]).collect()
+    }
+
+    /// What each output channel misses because the summand in front of the layer was rounded to the grid of what it is
+    /// added to, as a real number. (Pads are zeros without the summand: there it is too much, by half a step at most.)
+    pub(super) fn rounded_off(&self, x: Id<Value>, w: Id<Const>, groups: usize) -> Vec<f64> {
+        let value = self.graph.value(x);
+        let Op::AddClear { x: from, c } = value.op else { return vec![0.0; self.graph.weights(w).shape()[0]] };
+        let (summand, scales) = (self.graph.constant(c), self.scales(self.new.get(from)));
+        let rest = |channel: usize| {
+            let (real, scale) = (summand.channel(channel), f64::from(scales[channel]));
+            real - scale * func::quantize(real / scale, WIDEST) as f64
+        };
+        response(&self.graph.weights(w), &(0..value.channels()).map(rest).collect::<Vec<_>>(), groups)
     }
 
     /// The integer of an input channel or map channel that has one alone, other than 0.

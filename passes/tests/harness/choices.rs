@@ -12,6 +12,8 @@ use rand_distr::{Distribution, StandardNormal, Uniform};
 enum Source {
     Normal,
     Uniform(f32, f32),
+    /// `(pixel/255 − mean)/sd`.
+    Pixels(f32, f32),
 }
 
 /// What a case asks for.
@@ -33,8 +35,9 @@ impl Choices {
     /// - `bits=N`, `model_inputs=N`, `op_inputs=N`, `op_weights=N`, `model_outputs=N`;
     /// - `rounding=off` or `rounding=P`; `ranges=calibrated` or `ranges=worst-case`; `margin=F`; `seed=N`;
     /// - `method=min-max`, `method=mse` or `method=percentile:P`;
-    /// - `calibration=normal:ROWS` or `calibration=uniform:LO:HI:ROWS`: calibration rows;
-    /// - `inputs=normal` or `inputs=uniform:LO:HI`: rows on which real graphs are compared;
+    /// - `calibration=normal:ROWS`, `calibration=uniform:LO:HI:ROWS` or `calibration=pixels:MEAN:SD:ROWS`: calibration
+    ///   rows, of which the last are `(pixel/255 − MEAN)/SD`;
+    /// - `inputs=normal`, `inputs=uniform:LO:HI` or `inputs=pixels:MEAN:SD`: rows on which real graphs are compared;
     /// - `budget=K`: rewrites allowed; `bound=F`: greatest difference at outputs.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut choices =
@@ -136,6 +139,7 @@ impl Source {
         match parts {
             ["normal"] => Some(Self::Normal),
             ["uniform", lo, hi] => Some(Self::Uniform(lo.parse().ok()?, hi.parse().ok()?)),
+            ["pixels", mean, sd] => Some(Self::Pixels(mean.parse().ok()?, sd.parse().ok()?)),
             _ => None,
         }
     }
@@ -144,6 +148,10 @@ impl Source {
         let count = rows * value.elements();
         let data = match self {
             Self::Normal => (0..count).map(|_| StandardNormal.sample(rng)).collect(),
+            Self::Pixels(mean, sd) => {
+                let pixels = Uniform::new_inclusive(0u8, 255).expect("not empty");
+                (0..count).map(|_| (f32::from(pixels.sample(rng)) / 255.0 - mean) / sd).collect()
+            }
             Self::Uniform(lo, hi) => {
                 let uniform = Uniform::new_inclusive(lo, hi).expect("the case gives LO below HI");
                 (0..count).map(|_| uniform.sample(rng)).collect()
