@@ -10,7 +10,7 @@
 
 use std::sync::Mutex;
 
-use fhe_ir::eval::float_observe;
+use fhe_ir::eval::{float_observe, kernels::see_planes};
 use fhe_ir::{Graph, Id, Op, Phase, Rebuild, Value, client};
 use ndarray::ArrayD;
 use rayon::prelude::*;
@@ -101,42 +101,41 @@ fn checked_rows(graph: &Graph, cx: &PassCx<'_>) -> Result<Vec<ArrayD<f32>>, Pass
     client::check_inputs(graph, cx.calibration).map_err(|source| PassError::BadCalibration { source })
 }
 
-/// Smallest and greatest number per channel of every value.
-fn extremes(graph: &Graph, inputs: &[ArrayD<f32>]) -> Result<Vec<Vec<(f32, f32)>>, PassError> {
-    let empty = (f32::INFINITY, f32::NEG_INFINITY);
-    let seen: Vec<_> = graph.values.iter().map(|v| Mutex::new((vec![empty; v.channels()], None))).collect();
-    float_observe(graph, inputs, |id, x| {
-        let mut local = vec![empty; graph.value(id).channels()];
-        let mut bad = None;
-        for_each(x, |channel, e| {
-            let range: &mut (f32, f32) = &mut local[channel];
-            *range = (range.0.min(e), range.1.max(e));
-            if !e.is_finite() {
-                bad = Some(e);
-            }
-        });
-        let mut all = seen[id.index()].lock().expect("observers do not panic");
-        all.1 = all.1.or(bad);
-        for (all, local) in all.0.iter_mut().zip(local) {
-            *all = (all.0.min(local.0), all.1.max(local.1));
-        }
-    });
-    graph
-        .iter()
-        .zip(seen)
-        .map(|((id, _), seen)| match seen.into_inner().expect("observers do not panic") {
-            (_, Some(got)) => Err(PassError::NotFinite { place: Place::new(graph, id), got }),
-            (ranges, None) => Ok(ranges),
-        })
-        .collect()
+/// What is known of one channel of one value; cores add to it one after another.
+fn per_channel<T: Clone>(value: &Value, empty: &T) -> Vec<Mutex<T>> {
+    (0..value.channels()).map(|_| Mutex::new(empty.clone())).collect()
 }
 
-fn for_each(x: &ArrayD<f32>, mut f: impl FnMut(usize, f32)) {
-    let channels = x.shape().get(1).copied().unwrap_or(1);
-    let inner = x.shape().iter().skip(2).product::<usize>();
-    for (i, &e) in x.iter().enumerate() {
-        f(i / inner % channels, e);
-    }
+fn known<T>(channel: Mutex<T>) -> T {
+    channel.into_inner().expect("observers do not panic")
+}
+
+/// Smallest and greatest number per channel of every value.
+fn extremes(graph: &Graph, inputs: &[ArrayD<f32>]) -> Result<Vec<Vec<(f32, f32)>>, PassError> {
+    let empty = (f32::INFINITY, f32::NEG_INFINITY, None);
+    let seen: Vec<_> = graph.values.iter().map(|v| per_channel(v, &empty)).collect();
+    float_observe(graph, inputs, |id, x, split| {
+        see_planes(x, split, |channel, elements| {
+            let mut bad = None;
+            let (mut lo, mut hi) = (f32::INFINITY, f32::NEG_INFINITY);
+            for &e in elements {
+                (lo, hi) = (lo.min(e), hi.max(e));
+                if !e.is_finite() {
+                    bad = Some(e);
+                }
+            }
+            let mut all = seen[id.index()][channel].lock().expect("observers do not panic");
+            *all = (all.0.min(lo), all.1.max(hi), all.2.or(bad));
+        });
+    });
+    let of_value = |((id, _), seen): ((Id<Value>, &Value), Vec<Mutex<_>>)| {
+        let of_channel = |(lo, hi, bad)| match bad {
+            Some(got) => Err(PassError::NotFinite { place: Place::new(graph, id), got }),
+            None => Ok((lo, hi)),
+        };
+        seen.into_iter().map(known).map(of_channel).collect()
+    };
+    graph.iter().zip(seen).map(of_value).collect()
 }
 
 /// Counts per channel and bin for the values that have steps.
@@ -146,26 +145,25 @@ fn histograms(
     seen: &[Vec<(f32, f32)>],
     steps: &[Option<u32>],
 ) -> Vec<Vec<Vec<u64>>> {
-    let bins: Vec<_> = graph
-        .values
-        .iter()
-        .zip(steps)
-        .map(|(v, steps)| Mutex::new(if steps.is_some() { vec![vec![0u64; BINS]; v.channels()] } else { vec![] }))
-        .collect();
-    float_observe(graph, inputs, |id, x| {
+    let of_value = |(v, steps): (&Value, &Option<u32>)| {
+        if steps.is_some() { per_channel(v, &vec![0u64; BINS]) } else { vec![] }
+    };
+    let bins: Vec<_> = graph.values.iter().zip(steps).map(of_value).collect();
+    float_observe(graph, inputs, |id, x, split| {
         if steps[id.index()].is_none() {
             return;
         }
-        let ranges = &seen[id.index()];
-        let mut bins = bins[id.index()].lock().expect("observers do not panic");
-        for_each(x, |channel, e| {
-            let (lo, hi) = ranges[channel];
-            let at = (f64::from(e) - f64::from(lo)) / (f64::from(hi) - f64::from(lo)) * BINS as f64;
-            // A range of one point gives NaN, which the cast turns into bin 0.
-            bins[channel][(at as usize).min(BINS - 1)] += 1;
+        see_planes(x, split, |channel, elements| {
+            let (lo, hi) = seen[id.index()][channel];
+            let (lo, per_unit) = (f64::from(lo), BINS as f64 / (f64::from(hi) - f64::from(lo)));
+            let mut bins = bins[id.index()][channel].lock().expect("observers do not panic");
+            for &e in elements {
+                // A range of one point gives NaN, which the cast turns into bin 0.
+                bins[(((f64::from(e) - lo) * per_unit) as usize).min(BINS - 1)] += 1;
+            }
         });
     });
-    bins.into_iter().map(|b| b.into_inner().expect("observers do not panic")).collect()
+    bins.into_iter().map(|channels| channels.into_iter().map(known).collect()).collect()
 }
 
 /// The range that `method` takes of a histogram over `(lo, hi)`.

@@ -65,7 +65,7 @@ fn extents(graph: &Graph, calibration: &[ArrayD<f32>]) -> Vec<f32> {
     if let Ok(rows) = client::check_inputs(graph, calibration) {
         let first = |x: &ArrayD<f32>| x.slice_axis(Axis(0), Slice::from(..x.len_of(Axis(0)).min(ROWS))).to_owned();
         let rows: Vec<_> = rows.iter().map(first).collect();
-        float_observe(graph, &rows, |id, x| {
+        float_observe(graph, &rows, |id, x, _| {
             let greatest = x.iter().fold(0f32, |m, e| m.max(e.abs()));
             let mut seen = seen.lock().expect("observers do not panic");
             seen[id.index()] = seen[id.index()].max(greatest);

@@ -1,10 +1,12 @@
 //! The integer evaluator: exact, in f64 below 2^53; every table is read without noise.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ndarray::{Array2, ArrayD, Axis};
 
-use super::{Elementwise, Evaluation, constants, kernels, run};
+use super::kernels::for_each_plane;
+use super::{At, Elementwise, Evaluation, Split, constants, kernels, run};
 use crate::func::{self, quantize};
 use crate::graph::{Data, Elem, Graph, Value};
 use crate::id::Id;
@@ -13,7 +15,7 @@ use crate::table::{Domain, Read, Reader, Table};
 
 /// Evaluates an integer graph (phases `quantized` to `circuit`) on `[rows, ...]` integers per input.
 pub fn integer(graph: &Graph, inputs: &[ArrayD<i64>]) -> Evaluation {
-    evaluate(graph, inputs, |_, _| {})
+    evaluate(graph, inputs, |_, _, _| {})
 }
 
 /// Every value of an integer graph, `[rows, ...]` each, in the graph's order. Holds all of them in memory.
@@ -24,7 +26,7 @@ pub fn integer_all(graph: &Graph, inputs: &[ArrayD<i64>]) -> Vec<ArrayD<i64>> {
     for row in 0..rows {
         let inputs: Vec<_> = inputs.iter().map(|x| x.select(Axis(0), &[row])).collect();
         let seen = Mutex::new(&mut all);
-        evaluate(graph, &inputs, |id, x| {
+        evaluate(graph, &inputs, |id, x, _| {
             seen.lock().expect("observers do not panic")[id.index()].push(x.mapv(|e| e as i64));
         });
     }
@@ -41,11 +43,15 @@ pub fn integer_all(graph: &Graph, inputs: &[ArrayD<i64>]) -> Vec<ArrayD<i64>> {
         .collect()
 }
 
-fn evaluate(graph: &Graph, inputs: &[ArrayD<i64>], observe: impl Fn(Id<Value>, &ArrayD<f64>) + Sync) -> Evaluation {
+fn evaluate(
+    graph: &Graph,
+    inputs: &[ArrayD<i64>],
+    observe: impl Fn(Id<Value>, &ArrayD<f64>, Split) + Sync,
+) -> Evaluation {
     let inputs: Vec<_> = inputs.iter().map(|x| x.mapv(|e| e as f64)).collect();
-    let exact = Exact { graph, tables: prepare(graph, |_, _| None) };
-    let (outputs, states) = run(graph, &integer_constants(graph), &inputs, &exact, observe);
-    let mut saturated = sum_counters(states.iter(), graph.values.len());
+    let exact = Exact { graph, tables: prepare(graph, |_, _| None), saturated: Counters::of(graph) };
+    let outputs = run(graph, &integer_constants(graph), &inputs, &exact, observe);
+    let mut saturated = exact.saturated.counts();
     let outputs = decode_outputs(graph, outputs, |y, _| y, &mut saturated);
     Evaluation { outputs, saturated }
 }
@@ -58,11 +64,23 @@ pub(super) fn integer_constants(graph: &Graph) -> Vec<ArrayD<f64>> {
     })
 }
 
-pub(super) fn sum_counters<'a>(states: impl Iterator<Item = &'a Vec<u64>>, values: usize) -> Vec<u64> {
-    states.fold(vec![0; values], |mut sum, state| {
-        sum.iter_mut().zip(state).for_each(|(s, c)| *s += c);
-        sum
-    })
+/// A count per value that all cores add to.
+pub(super) struct Counters(Vec<AtomicU64>);
+
+impl Counters {
+    pub(super) fn of(graph: &Graph) -> Self {
+        Self(graph.values.iter().map(|_| AtomicU64::new(0)).collect())
+    }
+
+    pub(super) fn add(&self, id: Id<Value>, count: u64) {
+        if count > 0 {
+            self.0[id.index()].fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn counts(self) -> Vec<u64> {
+        self.0.into_iter().map(AtomicU64::into_inner).collect()
+    }
 }
 
 /// A table made ready for one value: its reader, domain and the box of each integer (or slot).
@@ -101,41 +119,25 @@ pub(super) fn prepare<'g>(
 struct Exact<'g> {
     graph: &'g Graph,
     tables: Vec<Option<Prepared<'g>>>,
+    saturated: Counters,
 }
 
 impl Elementwise<f64> for Exact<'_> {
-    type State = Vec<u64>;
-
-    fn start(&self, _chunk: usize) -> Vec<u64> {
-        vec![0; self.graph.values.len()]
-    }
-
-    fn input(&self, _state: &mut Vec<u64>, _value: &Value, x: ArrayD<f64>) -> ArrayD<f64> {
+    fn input(&self, _at: At, _id: Id<Value>, x: ArrayD<f64>) -> ArrayD<f64> {
         x
     }
 
-    fn apply(&self, saturated: &mut Vec<u64>, id: Id<Value>, mut x: ArrayD<f64>) -> ArrayD<f64> {
+    fn apply(&self, at: At, id: Id<Value>, mut x: ArrayD<f64>) -> ArrayD<f64> {
         let value = self.graph.value(id);
         match &value.op {
-            Op::Map { x: operand, .. } => map(self.graph, value, self.graph.value(*operand), &mut x),
+            Op::Map { x: operand, .. } => map(self.graph, value, self.graph.value(*operand), &mut x, at.split),
             Op::Keyswitch { .. } => {}
             Op::Lut { .. } | Op::Pbs { .. } => {
                 let Prepared { reader, domain, table, .. } = self.tables[id.index()].as_ref().expect("prepared");
-                let count = &mut saturated[id.index()];
-                let (boxes, width) = (reader.boxes as i64, reader.width as i64);
-                // 2·offset·boxes stays far below 2^63 for every domain that any parameter set carries.
-                let fast = reader.width < 1 << 28;
-                kernels::for_each_channel(&mut x, |channel, e| {
+                for_each_plane(&mut x, at.split, |_, channel, plane| {
                     let row = table.row(channel);
                     let row = row.as_slice().expect("tables are row-major");
-                    let offset = *e as i64 - domain.channel(channel).lo;
-                    let inside = (0..width).contains(&offset);
-                    *count += u64::from(!inside);
-                    *e = if inside && fast {
-                        row[((2 * offset + 1) * boxes / (2 * width)) as usize]
-                    } else {
-                        reader.read(row, offset)
-                    } as f64;
+                    self.saturated.add(id, read_plane(*reader, row, domain.channel(channel).lo, plane));
                 });
             }
             other => unreachable!("verified: `{}` is not in an integer graph", other.keyword()),
@@ -144,20 +146,47 @@ impl Elementwise<f64> for Exact<'_> {
     }
 }
 
+/// Reads a table at every element of a plane; the number of elements outside of its domain.
+fn read_plane(reader: Reader, row: &[i64], lo: i64, plane: &mut [f64]) -> u64 {
+    let (boxes, width) = (reader.boxes as i64, reader.width as i64);
+    // The numerator (2·offset + 1)·boxes stays below 2^53 for every domain that any parameter set carries: it is exact in
+    // f64, and so is the quotient once it has been corrected.
+    let fast = reader.width < 1 << 28 && reader.boxes < 1 << 22;
+    let inverse = 1.0 / (2 * width) as f64;
+    let mut outside = 0;
+    for e in plane {
+        let offset = *e as i64 - lo;
+        let inside = (0..width).contains(&offset);
+        outside += u64::from(!inside);
+        *e = if inside && fast {
+            let numerator = (2 * offset + 1) * boxes;
+            let guess = (numerator as f64 * inverse) as i64;
+            let rest = numerator - guess * (2 * width);
+            let index = guess + i64::from(rest >= 2 * width) - i64::from(rest < 0);
+            row[index as usize]
+        } else {
+            reader.read(row, offset)
+        } as f64;
+    }
+    outside
+}
+
 /// The definition of an integer `map`: dequantize, apply the chain, quantize into the result's type.
 /// With a resolution it is the table that `tabulate` will build, read at the operand.
-fn map(graph: &Graph, value: &Value, operand: &Value, x: &mut ArrayD<f64>) {
+fn map(graph: &Graph, value: &Value, operand: &Value, x: &mut ArrayD<f64>, split: Split) {
     let Op::Map { resolution, .. } = &value.op else { unreachable!("called on maps") };
     let Some((domain, read)) = resolution else {
-        kernels::for_each_channel(x, |channel, e| *e = map_entry(graph, value, operand, channel, *e as i64) as f64);
-        return;
+        return for_each_plane(x, split, |_, channel, plane| {
+            for e in plane {
+                *e = map_entry(graph, value, operand, channel, *e as i64) as f64;
+            }
+        });
     };
     let rows = map_table(graph, value, operand, domain, *read);
     let reader = Reader { width: domain.width, boxes: rows.ncols() as u64, span: domain.width };
-    kernels::for_each_channel(x, |channel, e| {
+    for_each_plane(x, split, |_, channel, plane| {
         let row = rows.row(if rows.nrows() == 1 { 0 } else { channel });
-        let row = row.as_slice().expect("row-major");
-        *e = reader.read(row, *e as i64 - domain.channel(channel).lo) as f64;
+        read_plane(reader, row.as_slice().expect("row-major"), domain.channel(channel).lo, plane);
     });
 }
 

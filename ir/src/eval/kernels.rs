@@ -1,16 +1,41 @@
 //! Linear ops on batches of rows, generic over the number type: the part that all evaluators share.
 
 use ndarray::linalg::general_mat_mul;
-use ndarray::{
-    Array2, ArrayD, ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis, IxDyn, LinalgScalar, Slice, s,
-};
+use ndarray::{ArrayD, ArrayViewMut3, Axis, IxDyn, LinalgScalar, Slice};
+use rayon::prelude::*;
 
-use crate::op::{ConvGeometry, PoolGeometry};
+use crate::op::PoolGeometry;
+
+mod conv;
+pub use conv::conv;
 
 /// A number that evaluators compute with: `f32` for real graphs, `f64` (exact below 2^53) for integers.
 pub trait Number: LinalgScalar + std::ops::Neg<Output = Self> + PartialOrd + Send + Sync {}
 impl Number for f32 {}
 impl Number for f64 {}
+
+/// What the cores share out among them. One level only: a core that waits for its part of a row would start on another
+/// chunk of rows, and hold the values of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// Chunks of rows: each kernel runs on one core.
+    Rows,
+    /// The elements of each value: few rows, evaluated one chunk after another.
+    Elements,
+}
+
+impl Split {
+    /// How many tasks stay together on one core when `few` of them are worth the trouble.
+    pub fn tasks_together(self, few: usize) -> usize {
+        match self {
+            Self::Rows => usize::MAX,
+            Self::Elements => few,
+        }
+    }
+}
+
+/// Elements of a block, where channels are small enough.
+const BLOCK: usize = 4096;
 
 /// `x` in row-major order, owned.
 fn contiguous<T: Number>(x: &ArrayD<T>) -> ndarray::CowArray<'_, T, IxDyn> {
@@ -33,77 +58,75 @@ pub fn for_each_channel<T>(x: &mut ArrayD<T>, mut f: impl FnMut(usize, &mut T)) 
     }
 }
 
+/// Calls `f(row, first channel, elements)` for blocks of whole channels, on all cores when `split` says so.
+///
+/// The blocks depend on the shape alone.
+pub fn for_each_block<T: Send>(x: &mut ArrayD<T>, split: Split, f: impl Fn(usize, usize, &mut [T]) + Sync) {
+    let (rows, channels) = (x.shape()[0], x.shape().get(1).copied().unwrap_or(1));
+    let of_channel = x.len().checked_div(rows * channels).unwrap_or(0);
+    if of_channel == 0 {
+        return;
+    }
+    let together = channels_together(of_channel);
+    let elements = x.as_slice_mut().expect("evaluators keep values in row-major order");
+    let rows = elements.chunks_mut(channels * of_channel).enumerate();
+    let blocks: Vec<_> = rows
+        .flat_map(|(row, x)| x.chunks_mut(together * of_channel).enumerate().map(move |(i, x)| (row, i * together, x)))
+        .collect();
+    blocks.into_par_iter().with_min_len(split.tasks_together(1)).for_each(|(row, first, x)| f(row, first, x));
+}
+
+/// Channels of a block when each has `of_channel` elements.
+fn channels_together(of_channel: usize) -> usize {
+    (BLOCK / of_channel.max(1)).max(1)
+}
+
+/// Calls `f(row, channel, elements)` for every channel of every row, on all cores when `split` says so.
+pub fn for_each_plane<T: Send>(x: &mut ArrayD<T>, split: Split, f: impl Fn(usize, usize, &mut [T]) + Sync) {
+    let planes = x.shape().iter().take(2).product::<usize>();
+    let of_channel = x.len().checked_div(planes).unwrap_or(0);
+    for_each_block(x, split, |row, first, elements| {
+        elements.chunks_mut(of_channel).enumerate().for_each(|(i, plane)| f(row, first + i, plane));
+    });
+}
+
+/// Calls `f(channel, elements)` for every channel of every row, on all cores when `split` says so.
+pub fn see_planes<T: Sync>(x: &ArrayD<T>, split: Split, f: impl Fn(usize, &[T]) + Sync) {
+    let channels = x.shape().get(1).copied().unwrap_or(1);
+    let of_channel = x.len().checked_div(x.shape()[0] * channels).unwrap_or(0);
+    if of_channel == 0 {
+        return;
+    }
+    let elements = x.as_slice().expect("evaluators keep values in row-major order");
+    let planes = elements.par_chunks(of_channel).enumerate();
+    let planes = planes.with_min_len(split.tasks_together(channels_together(of_channel)));
+    planes.for_each(|(plane, elements)| f(plane % channels, elements));
+}
+
 /// `[rows, in]·[out, in]ᵀ`.
-pub fn dot<T: Number>(x: &ArrayD<T>, w: &ArrayD<T>) -> ArrayD<T> {
+pub fn dot<T: Number>(x: &ArrayD<T>, w: &ArrayD<T>, split: Split) -> ArrayD<T> {
     let x = x.view().into_dimensionality::<ndarray::Ix2>().expect("verified: rank 2");
     let w = w.view().into_dimensionality::<ndarray::Ix2>().expect("verified: rank 2");
-    // A result of two column-major operands is column-major, and `[rows, 1]` counts as both.
-    x.dot(&w.t()).as_standard_layout().into_owned().into_dyn()
+    let mut y = ndarray::Array2::zeros((x.nrows(), w.nrows()));
+    let tasks: Vec<_> = w.axis_chunks_iter(Axis(0), DOT).zip(y.axis_chunks_iter_mut(Axis(1), DOT)).collect();
+    let each = |(w, mut y): (ndarray::ArrayView2<T>, ndarray::ArrayViewMut2<T>)| {
+        general_mat_mul(T::one(), &x, &w.t(), T::zero(), &mut y);
+    };
+    tasks.into_par_iter().with_min_len(split.tasks_together(1)).for_each(each);
+    y.into_dyn()
 }
 
-/// Two-dimensional convolution by explicit im2col, one row of the batch at a time.
-pub fn conv<T: Number>(x: &ArrayD<T>, w: &ArrayD<T>, geometry: &ConvGeometry, out: &[usize]) -> ArrayD<T> {
-    let x = contiguous(x);
-    let (rows, channels, height, width) = (x.shape()[0], x.shape()[1], x.shape()[2], x.shape()[3]);
-    let (out_channels, group_channels, kernel) = (w.shape()[0], w.shape()[1], [w.shape()[2], w.shape()[3]]);
-    let (out_height, out_width) = (out[2], out[3]);
-    let taps = group_channels * kernel[0] * kernel[1];
-    let w = w.as_standard_layout();
-    let w: ArrayView2<T> = w.view().into_shape_with_order((out_channels, taps)).expect("row-major");
-    let x = x.view().into_shape_with_order((rows, channels, height * width)).expect("row-major");
-    let mut result = ndarray::Array3::<T>::zeros((rows, out_channels, out_height * out_width));
-    let mut columns = Array2::<T>::zeros((taps, out_height * out_width));
-    let group_out = out_channels / geometry.groups;
-    for (x, mut y) in x.outer_iter().zip(result.outer_iter_mut()) {
-        for group in 0..geometry.groups {
-            let x = x.slice(s![group * group_channels..(group + 1) * group_channels, ..]);
-            im2col(x, [height, width], kernel, geometry, out_width, columns.view_mut());
-            let outs = group * group_out..(group + 1) * group_out;
-            let mut y = y.slice_mut(s![outs.clone(), ..]);
-            general_mat_mul(T::one(), &w.slice(s![outs, ..]), &columns, T::zero(), &mut y);
-        }
-    }
-    result.into_shape_with_order(IxDyn(&[rows, out_channels, out_height, out_width])).expect("row-major")
-}
-
-/// Fills `columns[tap, place]` with the element that tap `(channel, ky, kx)` sees at each output place; zero outside.
-fn im2col<T: Number>(
-    x: ArrayView2<T>,
-    [height, width]: [usize; 2],
-    kernel: [usize; 2],
-    geometry: &ConvGeometry,
-    out_width: usize,
-    mut columns: ArrayViewMut2<T>,
-) {
-    let ConvGeometry { strides, pads, dilations, groups: _ } = geometry;
-    for (tap, mut column) in columns.outer_iter_mut().enumerate() {
-        let (channel, ky, kx) = (tap / (kernel[0] * kernel[1]), tap / kernel[1] % kernel[0], tap % kernel[1]);
-        let source = x.row(channel);
-        let source = source.as_slice().expect("row-major");
-        let column = column.as_slice_mut().expect("row-major");
-        for (y, line) in column.chunks_mut(out_width).enumerate() {
-            let from_y = (y * strides[0] + ky * dilations[0]).wrapping_sub(pads[0]);
-            if from_y >= height {
-                line.fill(T::zero());
-                continue;
-            }
-            let row = &source[from_y * width..(from_y + 1) * width];
-            for (x, place) in line.iter_mut().enumerate() {
-                let from_x = (x * strides[1] + kx * dilations[1]).wrapping_sub(pads[1]);
-                *place = row.get(from_x).copied().unwrap_or(T::zero());
-            }
-        }
-    }
-}
+/// Output channels of one task of a dense layer.
+const DOT: usize = 256;
 
 /// Sum over windows, per channel.
-pub fn sum_pool<T: Number>(x: &ArrayD<T>, geometry: &PoolGeometry, out: &[usize]) -> ArrayD<T> {
-    pool(x, geometry, out, |sum, e| Some(sum.map_or(e, |s: T| s + e)))
+pub fn sum_pool<T: Number>(x: &ArrayD<T>, geometry: &PoolGeometry, out: &[usize], split: Split) -> ArrayD<T> {
+    pool(x, geometry, out, split, |sum, e| Some(sum.map_or(e, |s: T| s + e)))
 }
 
 /// Greatest of each window, per channel; places in the pads are left out.
-pub fn max_pool<T: Number>(x: &ArrayD<T>, geometry: &PoolGeometry, out: &[usize]) -> ArrayD<T> {
-    pool(x, geometry, out, |best, e| Some(best.map_or(e, |b: T| if e > b { e } else { b })))
+pub fn max_pool<T: Number>(x: &ArrayD<T>, geometry: &PoolGeometry, out: &[usize], split: Split) -> ArrayD<T> {
+    pool(x, geometry, out, split, |best, e| Some(best.map_or(e, |b: T| if e > b { e } else { b })))
 }
 
 /// Folds the elements of each window; a window without elements gives zero.
@@ -111,28 +134,32 @@ fn pool<T: Number>(
     x: &ArrayD<T>,
     geometry: &PoolGeometry,
     out: &[usize],
-    fold: impl Fn(Option<T>, T) -> Option<T>,
+    split: Split,
+    fold: impl Fn(Option<T>, T) -> Option<T> + Sync,
 ) -> ArrayD<T> {
     let x = contiguous(x);
     let (rows, channels, height, width) = (x.shape()[0], x.shape()[1], x.shape()[2], x.shape()[3]);
-    let planes: ArrayView3<T> = x.view().into_shape_with_order((rows * channels, height, width)).expect("row-major");
-    let mut result = ndarray::Array3::<T>::zeros((rows * channels, out[2], out[3]));
-    for (plane, mut sums) in planes.outer_iter().zip(result.outer_iter_mut()) {
-        for ((y, x), place) in sums.indexed_iter_mut() {
-            let mut folded = None;
-            for ky in 0..geometry.kernel[0] {
-                for kx in 0..geometry.kernel[1] {
-                    let from_y = (y * geometry.strides[0] + ky).wrapping_sub(geometry.pads[0]);
-                    let from_x = (x * geometry.strides[1] + kx).wrapping_sub(geometry.pads[1]);
-                    if let Some(&e) = plane.get((from_y, from_x)) {
-                        folded = fold(folded, e);
-                    }
-                }
+    let source = x.as_slice().expect("row-major");
+    let mut result = ArrayD::<T>::zeros(IxDyn(&[rows, channels, out[2], out[3]]));
+    // Elements of a window along one axis.
+    let window = |axis: usize, place: usize, extent: usize| {
+        let start = place * geometry.strides[axis];
+        let end = (start + geometry.kernel[axis]).saturating_sub(geometry.pads[axis]).min(extent);
+        start.saturating_sub(geometry.pads[axis])..end
+    };
+    for_each_plane(&mut result, split, |row, channel, plane| {
+        let source = &source[(row * channels + channel) * height * width..][..height * width];
+        for (place, folded) in plane.iter_mut().enumerate() {
+            let (y, x) = (place / out[3], place % out[3]);
+            let mut all = None;
+            for line in window(0, y, height) {
+                let line = &source[line * width..(line + 1) * width];
+                all = line.get(window(1, x, width)).unwrap_or_default().iter().fold(all, |all, e| fold(all, *e));
             }
-            *place = folded.unwrap_or(T::zero());
+            *folded = all.unwrap_or(T::zero());
         }
-    }
-    result.into_shape_with_order(IxDyn(&[rows, channels, out[2], out[3]])).expect("row-major")
+    });
+    result
 }
 
 /// Every `steps`-th element from `starts`; `out` is the shape of one row's result.
@@ -182,45 +209,4 @@ pub fn reshape<T: Number>(x: &ArrayD<T>, out: &[usize]) -> ArrayD<T> {
 /// Axis `i` of the result is axis `perm[i]` of the operand.
 pub fn transpose<T: Number>(x: &ArrayD<T>, perm: &[usize]) -> ArrayD<T> {
     x.view().permuted_axes(IxDyn(perm)).as_standard_layout().into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The definition, element by element.
-    fn naive_conv(x: &ArrayD<f64>, w: &ArrayD<f64>, g: &ConvGeometry, out: &[usize]) -> ArrayD<f64> {
-        ArrayD::from_shape_fn(IxDyn(&[x.shape()[0], out[1], out[2], out[3]]), |at| {
-            let (per_group, group) = (w.shape()[1], at[1] / (out[1] / g.groups));
-            let mut sum = 0.0;
-            for c in 0..per_group {
-                for ky in 0..w.shape()[2] {
-                    for kx in 0..w.shape()[3] {
-                        let y = (at[2] * g.strides[0] + ky * g.dilations[0]).wrapping_sub(g.pads[0]);
-                        let z = (at[3] * g.strides[1] + kx * g.dilations[1]).wrapping_sub(g.pads[1]);
-                        if let Some(e) = x.get(&[at[0], group * per_group + c, y, z][..]) {
-                            sum += e * w[&[at[1], c, ky, kx][..]];
-                        }
-                    }
-                }
-            }
-            sum
-        })
-    }
-
-    #[test]
-    fn conv_equals_its_definition_with_strides_pads_dilations_groups() {
-        let numbers = |shape: &[usize], k: i64| {
-            let mut i = 0;
-            ArrayD::from_shape_fn(IxDyn(shape), |_| {
-                i = (i * 7 + k) % 23;
-                (i - 11) as f64
-            })
-        };
-        let x = numbers(&[2, 4, 7, 6], 3);
-        let w = numbers(&[6, 2, 3, 2], 5);
-        let g = ConvGeometry { strides: [2, 1], pads: [1, 0, 2, 1], dilations: [1, 2], groups: 2 };
-        let out = [1, 6, 4, 5];
-        assert_eq!(conv(&x, &w, &g, &out), naive_conv(&x, &w, &g, &out));
-    }
 }

@@ -1,8 +1,8 @@
 //! Meaning, executable: the float, integer and circuit evaluators.
 //!
-//! All take batches: an array of shape `[rows, channels, ...]` per input, all with the same number of rows. Rows are
-//! split into chunks that run on all cores; the result does not depend on the number of cores. Data from outside is
-//! checked first: see [`crate::client`].
+//! All take batches: an array of shape `[rows, channels, ...]` per input, all with the same number of rows. Many rows are
+//! split into chunks that run on all cores; of a few rows, all cores evaluate one. The result does not depend on the
+//! number of cores. Data from outside is checked first: see [`crate::client`].
 
 mod circuit;
 mod float;
@@ -15,9 +15,10 @@ use rayon::prelude::*;
 use crate::graph::{Const, Data, Graph, Value};
 use crate::id::Id;
 use crate::op::Op;
-use kernels::Number;
+pub use kernels::Split;
+use kernels::{Number, for_each_plane};
 
-pub use circuit::simulate;
+pub use circuit::{simulate, simulate_from};
 pub use float::{float, float_observe};
 pub use integer::{integer, integer_all, map_entry, map_table};
 
@@ -31,55 +32,63 @@ pub struct Evaluation {
     pub saturated: Vec<u64>,
 }
 
-/// Rows evaluated together by one thread: bounds memory, and fixes the random streams of the simulator.
+/// Most rows evaluated together.
 const CHUNK_ROWS: usize = 16;
+
+/// Elements of the largest value for the rows evaluated together, more than one row: bounds memory.
+const CHUNK_ELEMENTS: usize = 1 << 20;
 
 /// Constants of a graph converted to the evaluator's number type.
 fn constants<T: Number>(graph: &Graph, of: impl Fn(&Data) -> ArrayD<T>) -> Vec<ArrayD<T>> {
     graph.consts.iter().map(|c| of(&c.data)).collect()
 }
 
-/// What an evaluator adds to the linear kernels.
-trait Elementwise<T>: Sync {
-    /// State of one chunk of rows (random generator, counters).
-    type State: Send;
-    /// State for the chunk of that number.
-    fn start(&self, chunk: usize) -> Self::State;
-    /// Called on each input before use.
-    fn input(&self, state: &mut Self::State, value: &Value, x: ArrayD<T>) -> ArrayD<T>;
-    /// The result of a `map`, `lut`, `keyswitch` or `pbs`.
-    fn apply(&self, state: &mut Self::State, id: Id<Value>, x: ArrayD<T>) -> ArrayD<T>;
+/// Which rows are evaluated, and what the cores share out meanwhile.
+#[derive(Clone, Copy)]
+struct At {
+    first_row: usize,
+    split: Split,
 }
 
-/// Evaluates all rows; returns the output values per chunk and the chunks' states.
+/// What an evaluator adds to the linear kernels.
+trait Elementwise<T>: Sync {
+    /// Called on each input before use.
+    fn input(&self, at: At, id: Id<Value>, x: ArrayD<T>) -> ArrayD<T>;
+    /// The result of a `map`, `lut`, `keyswitch` or `pbs`.
+    fn apply(&self, at: At, id: Id<Value>, x: ArrayD<T>) -> ArrayD<T>;
+}
+
+/// Evaluates all rows; returns the output values.
 fn run<T: Number, E: Elementwise<T>>(
     graph: &Graph,
     consts: &[ArrayD<T>],
     inputs: &[ArrayD<T>],
     elementwise: &E,
-    observe: impl Fn(Id<Value>, &ArrayD<T>) + Sync,
-) -> (Vec<ArrayD<T>>, Vec<E::State>) {
+    observe: impl Fn(Id<Value>, &ArrayD<T>, Split) + Sync,
+) -> Vec<ArrayD<T>> {
     let rows = inputs.first().map_or(0, |x| x.shape()[0]);
     assert!(inputs.iter().all(|x| x.shape()[0] == rows), "inputs have one number of rows");
-    let chunks: Vec<(Vec<ArrayD<T>>, E::State)> = (0..rows.div_ceil(CHUNK_ROWS))
-        .into_par_iter()
-        .map(|chunk| {
-            let range = chunk * CHUNK_ROWS..rows.min((chunk + 1) * CHUNK_ROWS);
-            let inputs = inputs.iter().map(|x| x.slice_axis(Axis(0), Slice::from(range.clone())).to_owned()).collect();
-            let mut state = elementwise.start(chunk);
-            let outputs = run_chunk(graph, consts, inputs, elementwise, &mut state, &observe);
-            (outputs, state)
-        })
-        .collect();
+    let largest = graph.values.iter().map(Value::elements).max().unwrap_or(1).max(1);
+    let together = (CHUNK_ELEMENTS / largest).clamp(1, CHUNK_ROWS);
+    let chunks = rows.div_ceil(together);
+    let split = if chunks < 2 * rayon::current_num_threads() { Split::Elements } else { Split::Rows };
+    let chunk = |chunk: usize| {
+        let range = chunk * together..rows.min((chunk + 1) * together);
+        let at = At { first_row: range.start, split };
+        let inputs = inputs.iter().map(|x| x.slice_axis(Axis(0), Slice::from(range.clone())).to_owned()).collect();
+        run_chunk(graph, consts, inputs, elementwise, at, &observe)
+    };
+    let chunks: Vec<Vec<ArrayD<T>>> = match split {
+        Split::Elements => (0..chunks).map(chunk).collect(),
+        Split::Rows => (0..chunks).into_par_iter().map(chunk).collect(),
+    };
     let mut per_output = vec![vec![]; graph.outputs.len()];
-    let mut states = vec![];
-    for (outputs, state) in chunks {
+    for outputs in chunks {
         for (i, y) in outputs.into_iter().enumerate() {
             per_output[i].push(y);
         }
-        states.push(state);
     }
-    let joined = per_output
+    per_output
         .into_iter()
         .zip(&graph.outputs)
         .map(|(parts, output)| {
@@ -91,8 +100,7 @@ fn run<T: Number, E: Elementwise<T>>(
             let views: Vec<_> = parts.iter().map(|p| p.view()).collect();
             ndarray::concatenate(Axis(0), &views).expect("chunks have one shape")
         })
-        .collect();
-    (joined, states)
+        .collect()
 }
 
 fn run_chunk<T: Number, E: Elementwise<T>>(
@@ -100,8 +108,8 @@ fn run_chunk<T: Number, E: Elementwise<T>>(
     consts: &[ArrayD<T>],
     inputs: Vec<ArrayD<T>>,
     elementwise: &E,
-    state: &mut E::State,
-    observe: &(impl Fn(Id<Value>, &ArrayD<T>) + Sync),
+    at: At,
+    observe: &(impl Fn(Id<Value>, &ArrayD<T>, Split) + Sync),
 ) -> Vec<ArrayD<T>> {
     let mut last_use = vec![0; graph.values.len()];
     for (id, value) in graph.iter() {
@@ -116,21 +124,21 @@ fn run_chunk<T: Number, E: Elementwise<T>>(
     let mut values: Vec<Option<ArrayD<T>>> = vec![None; graph.values.len()];
     for (id, value) in graph.iter() {
         let result = match &value.op {
-            Op::Input { .. } => elementwise.input(state, value, inputs.next().expect("one array per input")),
+            Op::Input { .. } => elementwise.input(at, id, inputs.next().expect("one array per input")),
             op => {
                 let get = |id: Id<Value>| values[id.index()].as_ref().expect("alive until its last use");
-                match linear(consts, op, &value.shape, get) {
+                match linear(consts, op, &value.shape, at.split, get) {
                     Some(result) => result,
                     None => {
                         let x = op.operands()[0].index();
                         let dies = last_use[x] == id.index();
                         let x = if dies { values[x].take() } else { values[x].clone() };
-                        elementwise.apply(state, id, x.expect("alive until its last use"))
+                        elementwise.apply(at, id, x.expect("alive until its last use"))
                     }
                 }
             }
         };
-        observe(id, &result);
+        observe(id, &result, at.split);
         values[id.index()] = Some(result);
         for operand in value.op.operands() {
             if last_use[operand.index()] == id.index() {
@@ -146,29 +154,25 @@ fn linear<'a, T: Number>(
     consts: &[ArrayD<T>],
     op: &Op,
     shape: &[usize],
+    split: Split,
     get: impl Fn(Id<Value>) -> &'a ArrayD<T>,
 ) -> Option<ArrayD<T>> {
     let constant = |id: Id<Const>| &consts[id.index()];
-    let per_channel = |x: Id<Value>, f: &dyn Fn(usize, T) -> T| {
-        let mut y = get(x).clone();
-        kernels::for_each_channel(&mut y, |channel, e| *e = f(channel, *e));
-        y
-    };
     let entry = |id: Id<Const>, channel: usize| {
         let c = constant(id);
         c[[if c.len() == 1 { 0 } else { channel }].as_slice()]
     };
     Some(match op {
-        Op::Dot { x, w } => kernels::dot(get(*x), constant(*w)),
-        Op::Conv { x, w, geometry } => kernels::conv(get(*x), constant(*w), geometry, shape),
-        Op::SumPool { x, geometry } => kernels::sum_pool(get(*x), geometry, shape),
+        Op::Dot { x, w } => kernels::dot(get(*x), constant(*w), split),
+        Op::Conv { x, w, geometry } => kernels::conv(get(*x), constant(*w), geometry, shape, split),
+        Op::SumPool { x, geometry } => kernels::sum_pool(get(*x), geometry, shape, split),
         Op::AvgPool { x, geometry } => {
             let area = (0..geometry.area()).fold(T::zero(), |n, _| n + T::one());
-            kernels::sum_pool(get(*x), geometry, shape).mapv_into(|e| e / area)
+            kernels::sum_pool(get(*x), geometry, shape, split).mapv_into(|e| e / area)
         }
-        Op::MaxPool { x, geometry } => kernels::max_pool(get(*x), geometry, shape),
-        Op::AddClear { x, c } => per_channel(*x, &|channel, e| e + entry(*c, channel)),
-        Op::MulClear { x, c } => per_channel(*x, &|channel, e| e * entry(*c, channel)),
+        Op::MaxPool { x, geometry } => kernels::max_pool(get(*x), geometry, shape, split),
+        Op::AddClear { x, c } => per_channel(get(*x), split, |channel| entry(*c, channel), |e, summand| e + summand),
+        Op::MulClear { x, c } => per_channel(get(*x), split, |channel| entry(*c, channel), |e, factor| e * factor),
         Op::Add { a, b } => get(*a) + get(*b),
         Op::Sub { a, b } => get(*a) - get(*b),
         Op::Mul { a, b } => get(*a) * get(*b),
@@ -188,4 +192,19 @@ fn linear<'a, T: Number>(
             return None;
         }
     })
+}
+
+/// `f(element, g(channel))`.
+fn per_channel<T: Number>(
+    x: &ArrayD<T>,
+    split: Split,
+    g: impl Fn(usize) -> T + Sync,
+    f: impl Fn(T, T) -> T + Sync,
+) -> ArrayD<T> {
+    let mut y = x.clone();
+    for_each_plane(&mut y, split, |_, channel, plane| {
+        let g = g(channel);
+        plane.iter_mut().for_each(|e| *e = f(*e, g));
+    });
+    y
 }
