@@ -1,3 +1,4 @@
 //! Whole-system tests, models, data preparation and tidy checks. Nothing depends on this crate.
 
 pub mod data;
+pub mod fuzz;

@@ -18,3 +18,12 @@ pub const MAX_GEOMETRY: usize = 1 << 20;
 pub const LOWEST_OPSET: i64 = 7;
 /// Newest operator set that `onnx-ir` knows.
 pub const HIGHEST_OPSET: i64 = 24;
+/// Bytes of memory that any file may take while it is read, beside a multiple of its own size.
+pub const MEMORY: u64 = 512 << 20;
+
+/// Most bytes of memory that reading a file of `bytes` bytes takes, external data included: [`MEMORY`] for what the
+/// reader makes (folded constants, messages of the format), and 16 bytes for each byte of the file, of which the decoded
+/// message, one-byte integers widened to 8 bytes, and the graph's constants are made.
+pub const fn memory(bytes: u64) -> u64 {
+    MEMORY + bytes.saturating_mul(16)
+}
