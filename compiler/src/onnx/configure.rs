@@ -12,7 +12,8 @@ use std::sync::Once;
 use fhe_ir::Data;
 use onnx_ir::{GraphProto, Message, ModelProto, Node, NodeProto, OnnxGraphBuilder, TensorProto, ValueInfoProto};
 
-use super::proto::{FLOAT, INT64};
+use super::limits::MAX_ENTRIES;
+use super::proto::{FLOAT, INT64, is_own_domain};
 
 /// What a node reads.
 pub(super) enum Operand<'a> {
@@ -26,12 +27,21 @@ pub(super) enum Operand<'a> {
 
 /// Constants above this length go by shape only: no configuration depends on their numbers.
 const SHORT: usize = 4096;
+/// Numbers of all constants that go by their numbers: a node may name one constant a thousand times.
+const SHORT_IN_ALL: usize = 8 * SHORT;
 
 /// The typed node, or why `onnx-ir` refuses it.
 pub(super) fn configure(header: &ModelProto, node: &NodeProto, operands: &[Operand<'_>]) -> Result<Node, String> {
+    if let Some(a) = node.attribute.iter().find(|a| a.ints.len().max(a.strings.len()) > MAX_ENTRIES) {
+        return Err(format!("its attribute {:?} has more than {MAX_ENTRIES} entries", a.name));
+    }
     let mut graph = GraphProto { name: "node".into(), ..Default::default() };
     let mut node = node.clone();
     node.name = "node".into();
+    if is_own_domain(&node.domain) {
+        node.domain.clear();
+    }
+    let mut left = SHORT_IN_ALL;
     for (i, operand) in operands.iter().enumerate() {
         let name = format!("in{i}");
         match operand {
@@ -39,7 +49,10 @@ pub(super) fn configure(header: &ModelProto, node: &NodeProto, operands: &[Opera
                 node.input[i].clear();
                 continue;
             }
-            Operand::Const(data) if data.len() <= SHORT => graph.initializer.push(tensor(&name, data)),
+            Operand::Const(data) if data.len() <= SHORT.min(left) => {
+                left -= data.len();
+                graph.initializer.push(tensor(&name, data));
+            }
             Operand::Const(data) => graph.input.push(typed(&name, data.shape(), matches!(data, Data::F32(_)))),
             Operand::Value(shape) => graph.input.push(typed(&name, shape, true)),
         }
@@ -52,7 +65,7 @@ pub(super) fn configure(header: &ModelProto, node: &NodeProto, operands: &[Opera
     graph.output = outputs.map(|o| ValueInfoProto { name: o.clone(), ..Default::default() }).collect();
     let expected = graph.output.len();
     graph.node.push(node);
-    let mut model = ModelProto { ir_version: 8, opset_import: header.opset_import.clone(), ..Default::default() };
+    let mut model = header.clone();
     model.graph = Some(graph).into();
 
     let bytes = model.write_to_bytes().map_err(|e| e.to_string())?;

@@ -293,6 +293,9 @@ fn concat(node: &NodeProto, inputs: &[Option<&Data>]) -> Result<Data, String> {
     if total.is_none_or(|n| n > MAX_GROWN) {
         return Err("it joins too many numbers".into());
     }
+    if inputs.iter().any(|d| d.shape().len() != first.shape().len()) {
+        return Err("its inputs have different numbers of axes".into());
+    }
     let refuse = |e: ndarray::ShapeError| format!("its inputs do not fit together: {e}");
     if let Some(reals) =
         inputs.iter().map(|d| if let Data::F32(a) = d { Some(a.view()) } else { None }).collect::<Option<Vec<_>>>()

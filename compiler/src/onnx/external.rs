@@ -39,6 +39,11 @@ impl<'a> Reader<'a> {
         Self { model, folder, bytes, last: None }
     }
 
+    /// Bytes read so far, the model's own included.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Puts the numbers of an external tensor into it, as its raw data.
     pub(super) fn fill(&mut self, tensor: &mut TensorProto) -> Result<(), OnnxError> {
         let refuse = |location: &str, reason: String| OnnxError::ExternalFile {

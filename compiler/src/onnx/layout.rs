@@ -1,10 +1,10 @@
 //! Shape arithmetic of ONNX's layout operators, shared by values and constants.
 
-use super::limits::MAX_RANK;
+use super::limits::{MAX_NUMBERS, MAX_RANK};
 
-/// Number of elements, unless it overflows.
+/// Number of elements, unless it overflows; an extent above all limits is none beside an extent of 0 either.
 pub(super) fn count(shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))
+    shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d).filter(|_| *d <= MAX_NUMBERS))
 }
 
 /// An axis counted from the front.

@@ -18,6 +18,7 @@ pub mod limits;
 mod names;
 mod proto;
 mod tensors;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::fs::File;

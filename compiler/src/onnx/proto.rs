@@ -8,17 +8,19 @@ use std::path::Path;
 
 use onnx_ir::{AttributeType, GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 
-use super::ReadOptions;
 use super::error::{DynamicDim, OnnxError};
 use super::external::{self, is_external};
-use super::limits::{HIGHEST_OPSET, LOWEST_OPSET, MAX_BYTES, MAX_ELEMENTS, MAX_NODES, MAX_RANK};
+use super::limits::{self, HIGHEST_OPSET, LOWEST_OPSET, MAX_BYTES, MAX_ELEMENTS, MAX_NODES, MAX_PORTS, MAX_RANK};
 use super::names::node_label;
+use super::{ReadOptions, wire};
 
 /// A checked model.
 pub(super) struct Model {
     /// Name for messages.
     pub(super) name: String,
-    /// The model without its graph: operator sets.
+    /// Bytes of the file and its external data.
+    pub(super) bytes: u64,
+    /// A model without a graph: operator sets.
     pub(super) header: ModelProto,
     /// A batch other than 1 that the inputs state; shapes inside the model may repeat it.
     pub(super) batch: Option<usize>,
@@ -39,15 +41,15 @@ pub(super) fn load(name: &str, bytes: &[u8], folder: Option<&Path>, options: &Re
     if bytes.len() as u64 > MAX_BYTES {
         return Err(OnnxError::TooLarge { model: name.into(), bytes: bytes.len() as u64, limit: MAX_BYTES });
     }
-    let mut header = decode(name, bytes)?;
-    let graph = header.graph.take().ok_or_else(|| OnnxError::NotOnnx {
+    let mut model = decode(name, bytes)?;
+    let graph = model.graph.take().ok_or_else(|| OnnxError::NotOnnx {
         model: name.into(),
         reason: if bytes.is_empty() { "it is empty".into() } else { "it has no graph".into() },
     })?;
     if graph.node.is_empty() && graph.output.is_empty() {
         return Err(OnnxError::NotOnnx { model: name.into(), reason: "its graph is empty".into() });
     }
-    check_opset(name, &header)?;
+    let header = operator_sets(name, &model)?;
     check_graph(name, &graph)?;
     let read = needed(&graph);
     let (inputs, batch) = inputs(name, &graph, options)?;
@@ -62,59 +64,50 @@ pub(super) fn load(name: &str, bytes: &[u8], folder: Option<&Path>, options: &Re
     check_tensors(name, &initializers)?;
     let literals = nodes.iter_mut().flat_map(|n| &mut n.attribute).filter_map(|a| a.t.as_mut());
     let outside = initializers.iter_mut().chain(literals).filter(|t| is_external(t)).collect();
-    read_outside(name, outside, folder, bytes.len())?;
+    let total = read_outside(name, outside, folder, bytes.len() as u64)?;
     let initializers = initializers.into_iter().map(|t| (t.name.clone(), t)).collect();
-    Ok(Model { name: name.into(), header, batch, inputs, nodes, initializers, outputs, read })
+    Ok(Model { name: name.into(), bytes: total, header, batch, inputs, nodes, initializers, outputs, read })
 }
 
 fn decode(name: &str, bytes: &[u8]) -> Result<ModelProto, OnnxError> {
-    // Field 1, a varint: every exporter writes the version of the format first.
-    if bytes.first() == Some(&0x08) && is_cut_off(bytes) {
+    let not_onnx = |reason: String| OnnxError::NotOnnx { model: name.into(), reason };
+    let scan = wire::scan(bytes);
+    let limit = limits::decoded(bytes.len() as u64);
+    if scan.cut_off {
         return Err(OnnxError::Truncated { model: name.into(), bytes: bytes.len() });
     }
-    ModelProto::parse_from_bytes(bytes).map_err(|e| OnnxError::NotOnnx { model: name.into(), reason: e.to_string() })
+    if scan.groups {
+        return Err(not_onnx("it has protobuf groups".into()));
+    }
+    if scan.taken > limit {
+        let what = "bytes to decode".into();
+        return Err(OnnxError::Limit { model: name.into(), what, got: scan.taken, limit });
+    }
+    ModelProto::parse_from_bytes(bytes).map_err(|e| not_onnx(e.to_string()))
 }
 
-/// Whether the last of the file's own fields goes beyond its end. The decoder accepts a graph that is cut off between
-/// two of its parts, and would leave out the rest.
-fn is_cut_off(mut bytes: &[u8]) -> bool {
-    fn varint(bytes: &mut &[u8]) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let (&byte, rest) = bytes.split_first()?;
-            *bytes = rest;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                break;
-            }
+/// The operator sets that nodes are configured with: ONNX's own, and that of scikit-learn's models.
+fn operator_sets(name: &str, model: &ModelProto) -> Result<ModelProto, OnnxError> {
+    let newest = |own: fn(&str) -> bool| model.opset_import.iter().filter(|o| own(&o.domain)).map(|o| o.version).max();
+    let refuse = |found: String| OnnxError::Opset { model: name.into(), found };
+    let own = newest(is_own_domain).ok_or_else(|| refuse("none".into()))?;
+    if !(LOWEST_OPSET..=HIGHEST_OPSET).contains(&own) {
+        return Err(refuse(own.to_string()));
+    }
+    let mut header = ModelProto { ir_version: 8, ..Default::default() };
+    let sets = [("", Some(own)), (ML_DOMAIN, newest(|domain| domain == ML_DOMAIN))];
+    for (domain, version) in sets {
+        let Some(version) = version else { continue };
+        header.opset_import.push(Default::default());
+        if let Some(set) = header.opset_import.last_mut() {
+            (set.domain, set.version) = (domain.into(), version);
         }
-        Some(value)
     }
-    while !bytes.is_empty() {
-        let Some(tag) = varint(&mut bytes) else { return true };
-        let length = match tag & 7 {
-            0 => varint(&mut bytes).map(|_| 0),
-            1 => Some(8),
-            2 => varint(&mut bytes),
-            5 => Some(4),
-            // No field of the format: for the decoder to say.
-            _ => return false,
-        };
-        let rest = length.and_then(|n| usize::try_from(n).ok()).and_then(|n| bytes.get(n..));
-        let Some(rest) = rest else { return true };
-        bytes = rest;
-    }
-    false
+    Ok(header)
 }
 
-fn check_opset(name: &str, model: &ModelProto) -> Result<(), OnnxError> {
-    let own = model.opset_import.iter().filter(|o| is_own_domain(&o.domain));
-    match own.map(|o| o.version).max() {
-        Some(v) if (LOWEST_OPSET..=HIGHEST_OPSET).contains(&v) => Ok(()),
-        Some(v) => Err(OnnxError::Opset { model: name.into(), found: v.to_string() }),
-        None => Err(OnnxError::Opset { model: name.into(), found: "none".into() }),
-    }
-}
+/// Domain of scikit-learn's operators.
+const ML_DOMAIN: &str = "ai.onnx.ml";
 
 /// Whether the domain is ONNX's own operator set.
 pub(super) fn is_own_domain(domain: &str) -> bool {
@@ -153,7 +146,14 @@ fn check_graph(name: &str, graph: &GraphProto) -> Result<(), OnnxError> {
                 problems.push(format!("{at} makes {output:?}, which is made already"));
             }
         }
+        if node.input.len().max(node.output.len()) > MAX_PORTS {
+            problems.push(format!("{at} has more than {MAX_PORTS} inputs or outputs"));
+        }
+        let mut attributes = HashSet::new();
         for attribute in &node.attribute {
+            if !attributes.insert(attribute.name.as_str()) {
+                problems.push(format!("{at}: attribute {:?} is given twice", attribute.name));
+            }
             let typed = attribute.type_.enum_value().is_ok_and(|t| t != AttributeType::UNDEFINED);
             if !typed || !attribute.ref_attr_name.is_empty() {
                 problems.push(format!("{at}: attribute {:?} has no type", attribute.name));
@@ -162,6 +162,10 @@ fn check_graph(name: &str, graph: &GraphProto) -> Result<(), OnnxError> {
     }
     if graph.output.is_empty() {
         problems.push("it has no outputs".into());
+    }
+    let mut outputs = HashSet::new();
+    for output in graph.output.iter().filter(|o| !outputs.insert(o.name.as_str())) {
+        problems.push(format!("two outputs are called {:?}", output.name));
     }
     for output in graph.output.iter().filter(|o| !defined.contains(o.name.as_str())) {
         problems.push(format!("output {:?} is made by nothing", output.name));
@@ -192,22 +196,23 @@ fn check_tensors(name: &str, tensors: &[TensorProto]) -> Result<(), OnnxError> {
     }
 }
 
-/// Reads what is in other files, in the order of the model.
+/// Reads what is in other files, in the order of the model; bytes of the model with them.
 fn read_outside(
     name: &str,
     tensors: Vec<&mut TensorProto>,
     folder: Option<&Path>,
-    bytes: usize,
-) -> Result<(), OnnxError> {
+    bytes: u64,
+) -> Result<u64, OnnxError> {
     if tensors.is_empty() {
-        return Ok(());
+        return Ok(bytes);
     }
     let Some(folder) = folder else {
         let tensors = tensors.iter().map(|t| t.name.clone()).collect();
         return Err(OnnxError::ExternalData { model: name.into(), tensors });
     };
-    let mut reader = external::Reader::new(name, folder, bytes as u64);
-    tensors.into_iter().try_for_each(|t| reader.fill(t))
+    let mut reader = external::Reader::new(name, folder, bytes);
+    tensors.into_iter().try_for_each(|t| reader.fill(t))?;
+    Ok(reader.bytes())
 }
 
 type Inputs = (Vec<(String, Vec<usize>)>, Option<usize>);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fhe_ir::Data;
-use ndarray::{ArrayD, Dimension, IxDyn};
+use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn};
 use onnx_ir::{DType, TensorData, TensorProto};
 
 use super::layout::count;
@@ -81,17 +81,15 @@ pub(super) fn per_channel(c: &ArrayD<f32>, value: &[usize]) -> Result<ArrayD<f32
         return Err(refuse());
     }
     let channel_axis = 1usize.checked_sub(lead).filter(|&a| a < c.ndim());
-    let channels = channel_axis.map_or(1, |a| c.shape()[a]);
-    let mut out: Vec<Option<f32>> = vec![None; channels];
-    for (index, &x) in c.indexed_iter() {
-        let slot = &mut out[channel_axis.map_or(0, |a| index.as_array_view()[a])];
-        match slot {
-            None => *slot = Some(x),
-            Some(y) if *y == x => {}
-            Some(_) => return Err(refuse()),
-        }
-    }
-    let out: Vec<f32> = out.into_iter().flatten().collect();
+    let one = |part: ArrayViewD<'_, f32>| {
+        let first = *part.first()?;
+        (part.len() == 1 || part.iter().all(|v| *v == first)).then_some(first)
+    };
+    let out: Option<Vec<f32>> = match channel_axis {
+        None => one(c.view()).map(|v| vec![v]),
+        Some(axis) => c.axis_iter(Axis(axis)).map(one).collect(),
+    };
+    let out = out.ok_or_else(refuse)?;
     Ok(ArrayD::from_shape_vec(IxDyn(&[out.len()]), out).expect("a vector fills its own length"))
 }
 

@@ -6,7 +6,6 @@ use fhe_ir::{Data, Func, Id, Op, Value};
 use ndarray::{ArrayD, arr1};
 use onnx_ir::scaler::ScalerConfig;
 
-use super::super::tensors::per_channel;
 use super::layers::reals;
 use super::{Converter, Known, Site, Stop, refuse};
 
@@ -34,7 +33,7 @@ impl Converter<'_> {
             (Known::Const(data), Known::Value(x)) => (*x, data, true),
             _ => return Err("its operands are not values".into()),
         };
-        Ok(Pair::Clear(x, per_channel(reals(data)?, &self.graph.value(x).shape)?, first))
+        Ok(Pair::Clear(x, self.per_channel(reals(data)?, &self.graph.value(x).shape)?, first))
     }
 
     pub(super) fn add(&mut self, site: &Site<'_>) -> Result<Id<Value>, Stop> {
@@ -102,7 +101,7 @@ impl Converter<'_> {
         let mut chain = vec![];
         for known in site.inputs.iter().flatten() {
             let Known::Const(data) = known else { continue };
-            let c = per_channel(reals(data)?, &shape)?;
+            let c = self.per_channel(reals(data)?, &shape)?;
             match c.as_slice() {
                 Some(&[v]) if v.is_finite() => {
                     chain.push(if lower { Func::Clip(v, f32::MAX) } else { Func::Clip(f32::MIN, v) });
@@ -135,13 +134,13 @@ impl Converter<'_> {
             return Err(format!("its operand of shape {shape:?} is not [1, channels]").into());
         }
         if let Some(offset) = &config.offset {
-            let c = per_channel(&-arr1(offset).into_dyn(), &shape)?;
+            let c = self.per_channel(&-arr1(offset).into_dyn(), &shape)?;
             let part = if config.scale.is_some() { ".offset" } else { "" };
             let c = self.push_const(site, ".offset", Data::F32(Arc::new(c)))?;
             x = self.push(site, part, Op::AddClear { x, c }, &[])?;
         }
         if let Some(scale) = &config.scale {
-            let c = per_channel(&arr1(scale).into_dyn(), &shape)?;
+            let c = self.per_channel(&arr1(scale).into_dyn(), &shape)?;
             let c = self.push_const(site, ".scale", Data::F32(Arc::new(c)))?;
             x = self.push(site, "", Op::MulClear { x, c }, &[])?;
         }

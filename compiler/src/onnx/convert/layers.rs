@@ -12,7 +12,6 @@ use onnx_ir::padding::{AutoPad, PaddingConfig2d};
 use super::super::attributes::Attributes;
 use super::super::layout::same_pads;
 use super::super::limits::MAX_GEOMETRY;
-use super::super::tensors::per_channel;
 use super::{Converter, Site, Stop};
 
 impl Converter<'_> {
@@ -36,13 +35,13 @@ impl Converter<'_> {
             return Err(format!("its operand of shape {:?} is not [1, in]", self.graph.value(x).shape).into());
         }
         let weights = reals(self.constant(site, 1)?.ok_or("it has no weights")?)?;
+        let weights = weights.view().into_dimensionality::<Ix2>().map_err(|_| "its weights are not a matrix")?;
         if let Some((law, scale)) = self.exact_weights(site, usize::from(!transposed)) {
             let integers = if transposed { law } else { law.t().to_owned() };
             let scale = scale.iter().map(|s| s * alpha).collect();
             let op = |w| Op::Dot { x, w };
             return self.exact_layer(site, integers.as_standard_layout().into_owned(), scale, beta, op);
         }
-        let weights = weights.view().into_dimensionality::<Ix2>().map_err(|_| "its weights are not a matrix")?;
         self.spend(weights.len())?;
         let weights: Array2<f32> =
             if transposed { weights.to_owned() } else { weights.t().as_standard_layout().into_owned() };
@@ -51,7 +50,7 @@ impl Converter<'_> {
         let w = self.push_const(site, ".w", Data::F32(Arc::new(weights.into_dyn())))?;
         let bias = match self.constant(site, 2)? {
             None => return self.push(site, "", Op::Dot { x, w }, &[]),
-            Some(data) => per_channel(reals(data)?, &[1, out])?,
+            Some(data) => self.per_channel(reals(data)?, &[1, out])?,
         };
         let acc = self.push(site, ".acc", Op::Dot { x, w }, &[])?;
         self.add_bias(site, acc, if beta == 1.0 { bias } else { bias * beta })
@@ -74,11 +73,14 @@ impl Converter<'_> {
         op: impl FnOnce(Id<Const>) -> Op,
     ) -> Result<Id<Value>, Stop> {
         self.spend(integers.len())?;
+        if integers.is_empty() {
+            return Err("one of its constants is empty".into());
+        }
         let out = integers.shape()[0];
         let w = self.push_exact(site, ".w", integers);
         let bias = match self.constant(site, 2)? {
             None => None,
-            Some(data) => Some(per_channel(reals(data)?, &[1, out])? * beta),
+            Some(data) => Some(self.per_channel(reals(data)?, &[1, out])? * beta),
         };
         let acc = self.push(site, ".acc", op(w), &[])?;
         let step = Data::F32(Arc::new(ArrayD::from_shape_vec(vec![out], scale).map_err(|_| "its scale does not fit")?));
@@ -116,7 +118,7 @@ impl Converter<'_> {
         let w = self.push_const(site, ".w", data.clone())?;
         let bias = match self.constant(site, 2)? {
             None => return self.push(site, "", Op::Conv { x, w, geometry }, &[]),
-            Some(data) => per_channel(reals(data)?, &[1, out])?,
+            Some(data) => self.per_channel(reals(data)?, &[1, out])?,
         };
         let acc = self.push(site, ".acc", Op::Conv { x, w, geometry }, &[])?;
         self.add_bias(site, acc, bias)

@@ -9,10 +9,11 @@ mod quantizers;
 mod shapes;
 mod site;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use fhe_ir::rebuild::sweep;
-use fhe_ir::{Data, Elem, Facts, Func, Graph, Id, Op, Output, Phase, Post, Value};
+use fhe_ir::{Data, Elem, Facts, Func, Graph, Id, Op, Origin, Output, Phase, Post, Value};
 use onnx_ir::NodeProto;
 
 use super::configure::{Operand, configure};
@@ -159,6 +160,10 @@ struct Converter<'m> {
     stated: Stated,
     /// Numbers in the constants made so far.
     numbers: usize,
+    /// Numbers of constants looked through so far.
+    scanned: Cell<usize>,
+    /// Nodes that have values, by label and operator.
+    origins: HashMap<(String, String), Id<Origin>>,
 }
 
 /// The graph of a checked model.
@@ -172,6 +177,8 @@ pub(super) fn convert(model: &Model) -> Result<Graph, OnnxError> {
         refused: vec![],
         stated: Stated::default(),
         numbers: 0,
+        scanned: Cell::new(0),
+        origins: HashMap::new(),
     };
     for (name, shape) in &model.inputs {
         let value = Value {

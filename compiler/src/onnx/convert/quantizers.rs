@@ -14,6 +14,8 @@ use onnx_ir::NodeProto;
 use super::super::attributes::Attributes;
 use super::super::layout::axis;
 use super::super::proto::{is_own_domain, type_name};
+use super::super::tensors::per_channel;
+use super::site::with_post;
 use super::{Converter, Known, Site, Stop, refuse};
 
 /// Operators of other domains that quantize.
@@ -49,6 +51,9 @@ pub(super) struct Law {
 impl Law {
     /// Step per entry of `axis`, when it is the same along all others.
     pub(super) fn scale_along(&self, axis: usize) -> Option<Vec<f32>> {
+        if axis >= self.scale.ndim() {
+            return None;
+        }
         let lane = |lane: ndarray::ArrayViewD<'_, f32>| {
             let first = *lane.first()?;
             lane.iter().all(|s| *s == first).then_some(first)
@@ -235,7 +240,7 @@ impl<'m> Converter<'m> {
         }
         // Version 1 has (in_bits, out_bits), version 2 (in_bits, out_scale, out_bits).
         let parameters: Vec<f64> =
-            (3..site.inputs.len()).map(|i| Ok(self.reals_of(site, i)?[0])).collect::<Result<_, Stop>>()?;
+            (3..site.inputs.len()).map(|i| one_of(&self.reals_of(site, i)?)).collect::<Result<_, Stop>>()?;
         let (bits, out_scale) = match parameters[..] {
             [from, to] => ([from, to], f64::from(scale)),
             [from, out_scale, to] => ([from, to], out_scale),
@@ -277,9 +282,7 @@ impl<'m> Converter<'m> {
         let to = shifted(integers(bits, signed, false), zero)?;
         let known = match (site.inputs.first(), &scale.per_channel[..]) {
             (Some(Some(Known::Client(x, posts))), [step]) => {
-                let mut posts = posts.clone();
-                posts.push(Post::Quant { scale: *step, to });
-                Known::Client(*x, posts)
+                Known::Client(*x, with_post(posts, Post::Quant { scale: *step, to })?)
             }
             _ => self.quantized(site, scale.clone(), to, Func::Round)?,
         };
@@ -430,7 +433,8 @@ impl<'m> Converter<'m> {
     fn steps(&self, site: &Site<'_>, i: usize) -> Result<Steps, Stop> {
         let data = self.constant(site, i)?.ok_or("it has no scale")?;
         let per_channel: Vec<f32> = numbers(data).iter().map(|s| *s as f32).collect();
-        if per_channel.is_empty() || per_channel.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
+        if per_channel.is_empty() || per_channel.iter().any(|s| !(s.is_normal() && *s > 0.0)) {
+            // The inverse of a subnormal number may be infinite.
             return Err("its scale is not positive and finite".into());
         }
         Ok(Steps { per_channel, shape: data.shape().to_vec() })
@@ -462,9 +466,8 @@ struct Steps {
 }
 
 impl Steps {
-    /// One step per place of `shape`; a list runs along axis `at`, more axes broadcast.
-    fn broadcast(&self, shape: &[usize], at: usize) -> Result<ArrayD<f32>, Stop> {
-        let refuse = || Stop::from(format!("its scale of shape {:?} does not fit {shape:?}", self.shape));
+    /// As an array that broadcasts to `shape`; a list runs along axis `at`.
+    fn array(&self, shape: &[usize], at: usize) -> Result<ArrayD<f32>, Stop> {
         let own = match self.shape[..] {
             _ if self.per_channel.len() == 1 => vec![],
             [n] if shape.len() > 1 => {
@@ -474,8 +477,17 @@ impl Steps {
             }
             _ => self.shape.clone(),
         };
-        let array = ArrayD::from_shape_vec(IxDyn(&own), self.per_channel.clone()).map_err(|_| refuse())?;
-        Ok(array.broadcast(IxDyn(shape)).ok_or_else(refuse)?.to_owned())
+        ArrayD::from_shape_vec(IxDyn(&own), self.per_channel.clone()).map_err(|_| self.misfit(shape))
+    }
+
+    fn misfit(&self, shape: &[usize]) -> Stop {
+        Stop::from(format!("its scale of shape {:?} does not fit {shape:?}", self.shape))
+    }
+
+    /// One step per place of `shape`; a list runs along axis `at`, more axes broadcast.
+    fn broadcast(&self, shape: &[usize], at: usize) -> Result<ArrayD<f32>, Stop> {
+        let array = self.array(shape, at)?;
+        Ok(array.broadcast(IxDyn(shape)).ok_or_else(|| self.misfit(shape))?.to_owned())
     }
 
     /// One step, or one per channel of a value.
@@ -483,9 +495,10 @@ impl Steps {
         if self.per_channel.len() == 1 {
             return Ok(self.per_channel.clone());
         }
-        let full = self.broadcast(shape, at)?;
-        let law = Law { integers: ArrayD::zeros(full.raw_dim()), scale: full };
-        law.scale_along(1).ok_or_else(|| Stop::from("its scale is neither one number nor one per channel"))
+        // Not broadcast: a value of a hostile model may be large.
+        let steps = per_channel(&self.array(shape, at)?, shape)
+            .map_err(|_| Stop::from("its scale is neither one number nor one per channel"))?;
+        Ok(steps.iter().copied().collect())
     }
 }
 
@@ -534,6 +547,11 @@ fn whole(numbers: &[f64]) -> Option<i64> {
     let same = numbers.iter().all(|n| *n == first);
     // Within 2^53 the cast is exact.
     (same && first.fract() == 0.0 && first.abs() < 2f64.powi(53)).then_some(first as i64)
+}
+
+/// The first number of a parameter.
+fn one_of(numbers: &[f64]) -> Result<f64, Stop> {
+    numbers.first().copied().ok_or_else(|| "one of its parameters is empty".into())
 }
 
 fn list(numbers: &[f32]) -> Data {

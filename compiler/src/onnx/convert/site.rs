@@ -2,14 +2,26 @@
 
 use fhe_ir::shape::infer;
 use fhe_ir::{Const, Data, Elem, Facts, Id, Op, Origin, Post, Value};
+use ndarray::ArrayD;
 
 use super::super::error::OnnxError;
 use super::super::layout::count;
-use super::super::limits::{MAX_ELEMENTS, MAX_NUMBERS};
+use super::super::limits::{self, MAX_ELEMENTS, MAX_SCANNED};
 use super::super::names::node_label;
 use super::super::proto::type_name;
 use super::super::tensors;
 use super::{Converter, Known, Site, Stop, refuse};
+
+/// Functions in a row that the client applies to one output.
+const MAX_POSTS: usize = 16;
+
+/// One more function of the client.
+pub(super) fn with_post(posts: &[Post], post: Post) -> Result<Vec<Post>, Stop> {
+    if posts.len() >= MAX_POSTS {
+        return Err(format!("it is one of more than {MAX_POSTS} functions after the last layer").into());
+    }
+    Ok(posts.iter().cloned().chain([post]).collect())
+}
 
 impl Converter<'_> {
     /// What a name stands for; tensors of the file are converted when they are first read.
@@ -41,15 +53,27 @@ impl Converter<'_> {
     /// Counts numbers against the limit.
     pub(super) fn spend(&mut self, numbers: usize) -> Result<(), Stop> {
         self.numbers = self.numbers.saturating_add(numbers);
-        if self.numbers <= MAX_NUMBERS {
+        self.limited("numbers in constants", self.numbers, limits::numbers(self.model.bytes))
+    }
+
+    /// Counts numbers of a constant that a node looks through.
+    fn scan(&self, numbers: usize) -> Result<(), Stop> {
+        self.scanned.set(self.scanned.get().saturating_add(numbers));
+        self.limited("numbers of constants to look through", self.scanned.get(), MAX_SCANNED)
+    }
+
+    fn limited(&self, what: &str, got: usize, limit: usize) -> Result<(), Stop> {
+        if got <= limit {
             return Ok(());
         }
-        Err(Stop::Fatal(OnnxError::Limit {
-            model: self.model.name.clone(),
-            what: "numbers in constants".into(),
-            got: self.numbers as u64,
-            limit: MAX_NUMBERS as u64,
-        }))
+        let (got, limit) = (got as u64, limit as u64);
+        Err(Stop::Fatal(OnnxError::Limit { model: self.model.name.clone(), what: what.into(), got, limit }))
+    }
+
+    /// A constant of reals, one entry or one per channel of a value of a shape.
+    pub(super) fn per_channel(&self, c: &ArrayD<f32>, value: &[usize]) -> Result<ArrayD<f32>, Stop> {
+        self.scan(c.len())?;
+        Ok(tensors::per_channel(c, value)?)
     }
 
     pub(super) fn shape_of(&self, known: Option<&Known>) -> Vec<usize> {
@@ -83,7 +107,10 @@ impl Converter<'_> {
     /// The constant that is input `i` of the node; `None` when it is left out.
     pub(super) fn constant<'s>(&self, site: &'s Site<'_>, i: usize) -> Result<Option<&'s Data>, Stop> {
         match site.inputs.get(i) {
-            Some(Some(Known::Const(data))) => Ok(Some(data)),
+            Some(Some(Known::Const(data))) => {
+                self.scan(data.len())?;
+                Ok(Some(data))
+            }
             None | Some(None) => Ok(None),
             Some(Some(_)) => refuse(
                 format!("its input {i} is an encrypted value, where a constant is wanted"),
@@ -101,7 +128,16 @@ impl Converter<'_> {
         if !count(&shape).is_some_and(|n| (1..=MAX_ELEMENTS).contains(&n)) {
             return Err(format!("its result of shape {shape:?} is empty, or above {MAX_ELEMENTS} elements").into());
         }
-        let from: Id<Origin> = self.graph.origin(node_label(site.proto), &site.proto.op_type);
+        let node = (node_label(site.proto).to_owned(), site.proto.op_type.clone());
+        let from = match self.origins.get(&node) {
+            Some(id) => *id,
+            None => {
+                self.graph.origins.push(Origin { node: node.0.clone(), op: node.1.clone() });
+                let id = Id::new(self.graph.origins.len() - 1);
+                self.origins.insert(node, id);
+                id
+            }
+        };
         let name = self.values.unique(&format!("{}{part}", site.stem));
         let facts = Facts::default();
         Ok(self.graph.push(Value { name, shape, elem: Elem::F32, op, facts, cipher: None, from: vec![from] }))
@@ -109,6 +145,7 @@ impl Converter<'_> {
 
     /// Appends a constant of finite reals.
     pub(super) fn push_const(&mut self, site: &Site<'_>, part: &str, data: Data) -> Result<Id<Const>, Stop> {
+        self.scan(data.len())?;
         match &data {
             Data::F32(a) if a.iter().all(|v| v.is_finite()) => {}
             Data::F32(_) => return Err("its constants are not all finite".into()),
@@ -131,12 +168,12 @@ impl Converter<'_> {
 
     /// A function that the client applies: it stays with the name until an output takes it.
     pub(super) fn client(&mut self, site: &Site<'_>, post: Post) -> Result<Known, Stop> {
-        let (value, mut posts) = match site.inputs.first() {
+        let (value, posts) = match site.inputs.first() {
             Some(Some(Known::Value(id))) => (*id, vec![]),
             Some(Some(Known::Client(id, posts))) if !posts.iter().any(|p| p.gives_indices()) => (*id, posts.clone()),
             _ => return Err("it does not read a value".into()),
         };
-        posts.push(post);
+        let posts = with_post(&posts, post)?;
         posts.iter().try_fold(self.graph.value(value).shape.clone(), |shape, post| post.shape(&shape))?;
         Ok(Known::Client(value, posts))
     }
