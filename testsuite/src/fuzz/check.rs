@@ -35,9 +35,14 @@ const ROWS: usize = 16;
 
 /// Shows the bytes to the reader, and what it takes to the rest.
 pub fn check(bytes: &[u8]) -> Verdict {
+    caught(|| shown(bytes))
+}
+
+/// What `f` says; a panic in it is a defect and prints nothing.
+pub fn caught(f: impl FnOnce() -> Verdict) -> Verdict {
     hush();
     QUIET.set(true);
-    let verdict = catch_unwind(AssertUnwindSafe(|| shown(bytes)));
+    let verdict = catch_unwind(AssertUnwindSafe(f));
     QUIET.set(false);
     verdict.unwrap_or_else(|payload| Verdict::Defect(format!("panic: {}", message(payload.as_ref()))))
 }
