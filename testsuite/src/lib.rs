@@ -1,4 +1,5 @@
 //! Whole-system tests, models, data preparation and tidy checks. Nothing depends on this crate.
 
+pub mod conformance;
 pub mod data;
 pub mod fuzz;

@@ -20,12 +20,17 @@ mod proto;
 mod tensors;
 mod wire;
 
+/// The messages that an ONNX file is made of, for tools that write or change models.
+pub mod protobuf {
+    pub use onnx_ir::{GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+}
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use fhe_ir::Graph;
+use fhe_ir::{Data, Graph};
 
 pub use convert::OPERATORS;
 pub use error::{DynamicDim, OnnxError, UnsupportedNode};
@@ -41,6 +46,11 @@ pub struct ReadOptions {
 /// is no folder that they could be in.
 pub fn read_bytes(name: &str, bytes: &[u8], options: &ReadOptions) -> Result<Graph, OnnxError> {
     convert::convert(&proto::load(name, bytes, None, options)?)
+}
+
+/// The outputs of an ONNX model in memory that has no inputs: what the reader evaluates at compile time.
+pub fn fold_bytes(name: &str, bytes: &[u8], options: &ReadOptions) -> Result<Vec<Data>, OnnxError> {
+    convert::fold(&proto::load(name, bytes, None, options)?)
 }
 
 /// The graph of an ONNX file of at most [`limits::MAX_BYTES`], with the external data that it names in its folder; its
@@ -61,4 +71,13 @@ pub fn read_file(path: &Path, options: &ReadOptions) -> Result<Graph, OnnxError>
     }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     convert::convert(&proto::load(&name, &bytes, Some(folder), options)?)
+}
+
+/// The numbers of a tensor of a file: reals as f32, integers and booleans as i64. The error says in one phrase why it
+/// has none that the reader knows.
+pub fn read_tensor(tensor: &protobuf::TensorProto) -> Result<Data, String> {
+    if !tensors::has_numbers(tensor.data_type) {
+        return Err(format!("its elements are of type {}", proto::type_name(tensor.data_type)));
+    }
+    tensors::read(tensor)
 }

@@ -22,7 +22,7 @@ pub(super) struct Model {
     pub(super) bytes: u64,
     /// A model without a graph: operator sets.
     pub(super) header: ModelProto,
-    /// A batch other than 1 that the inputs state; shapes inside the model may repeat it.
+    /// The batch that the inputs state, if they do; shapes inside the model may repeat it.
     pub(super) batch: Option<usize>,
     /// Inputs with their shapes, batch 1.
     pub(super) inputs: Vec<(String, Vec<usize>)>,
@@ -231,7 +231,7 @@ fn inputs(name: &str, graph: &GraphProto, options: &ReadOptions) -> Result<Input
     let (mut open, mut shapes, mut batch) = (vec![], vec![], None);
     for (input, dims) in real.iter().zip(&dims) {
         let mut shape = vec![1];
-        batch = batch.or(dims[0].0.filter(|&b| b > 1));
+        batch = batch.max(dims[0].0);
         for (axis, (extent, symbol)) in dims.iter().enumerate().skip(1) {
             let given = symbol.and_then(|s| options.dims.get(s).copied());
             let is_batch = symbol.is_some_and(|s| batch_names.contains(s));

@@ -168,6 +168,25 @@ struct Converter<'m> {
 
 /// The graph of a checked model.
 pub(super) fn convert(model: &Model) -> Result<Graph, OnnxError> {
+    read(model)?.finish()
+}
+
+/// The outputs of a checked model, all known at compile time.
+pub(super) fn fold(model: &Model) -> Result<Vec<Data>, OnnxError> {
+    let mut converter = read(model)?;
+    if !converter.refused.is_empty() {
+        return Err(OnnxError::Unsupported { model: model.name.clone(), nodes: converter.refused });
+    }
+    let depends = |name: &str| OnnxError::Invalid {
+        model: model.name.clone(),
+        problems: vec![format!("output {name:?} is not known at compile time")],
+    };
+    let data = |known| if let Known::Const(data) = known { Some(data) } else { None };
+    model.outputs.iter().map(|name| data(converter.lookup(name)?).ok_or_else(|| depends(name))).collect()
+}
+
+/// A converter that has been through all nodes.
+fn read(model: &Model) -> Result<Converter<'_>, OnnxError> {
     let mut converter = Converter {
         model,
         graph: Graph::new(clean(&model.name), Phase::Float),
@@ -196,7 +215,7 @@ pub(super) fn convert(model: &Model) -> Result<Graph, OnnxError> {
     for node in &model.nodes {
         converter.node(node)?;
     }
-    converter.finish()
+    Ok(converter)
 }
 
 impl<'m> Converter<'m> {

@@ -8,7 +8,7 @@ use onnx_ir::squeeze::{SqueezeConfig, SqueezeInput};
 use onnx_ir::unsqueeze::UnsqueezeConfig;
 
 use super::super::constant::shape_of;
-use super::super::layout::{axis, reshaped, sliced, squeezed, unsqueezed};
+use super::super::layout::{Taken, axis, reshaped, sliced, squeezed, unsqueezed};
 use super::super::limits::MAX_GEOMETRY;
 use super::{Converter, Known, Site, Stop, refuse};
 
@@ -33,6 +33,13 @@ impl Converter<'_> {
         let steps = config.steps.as_ref().map(list).transpose()?;
         let x = self.value(site, 0)?;
         let shape = &self.graph.value(x).shape;
+        // Of a batch that the model leaves open, only all of it is surely whole.
+        let batch = self.model.batch.unwrap_or(i32::MAX as usize);
+        let stated = [&[batch], &shape[1..]].concat();
+        let whole = Taken { start: 0, step: 1, len: batch };
+        if sliced(&stated, &starts, &ends, axes.as_deref(), steps.as_deref())?[0] != whole {
+            return Err("it cuts the batch".into());
+        }
         let taken = sliced(shape, &starts, &ends, axes.as_deref(), steps.as_deref())?;
         if taken[0].len != 1 {
             return Err("it cuts the batch".into());
