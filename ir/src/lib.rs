@@ -11,6 +11,7 @@ pub mod func;
 pub mod graph;
 pub mod id;
 pub mod interval;
+mod maximum;
 pub mod op;
 pub mod params;
 pub mod post;

@@ -3,6 +3,7 @@
 use crate::graph::{Graph, Value};
 use crate::id::Id;
 use crate::interval::Interval;
+use crate::maximum;
 use crate::op::Op;
 
 /// Proven interval per channel of the value that `op` makes (of shape `shape`), from the real integer weights and
@@ -70,6 +71,9 @@ pub fn infer(graph: &Graph, op: &Op, shape: &[usize]) -> Result<Option<Vec<Inter
             of(*x)?.into_iter().enumerate().map(each).collect::<Option<_>>().ok_or_else(too_wide)?
         }
         Op::Add { a, b } | Op::Sub { a, b } => {
+            if let (Op::Add { .. }, Some(greater)) = (op, maximum::interval_of_sum(graph, *a, *b)) {
+                return Ok(Some(greater));
+            }
             let each = |(a, b): (Interval, Interval)| match op {
                 Op::Add { .. } => a.checked_add(b),
                 _ => a.checked_sub(b),
