@@ -17,6 +17,12 @@ pub(super) trait Attributes {
         Ok(self.typed(name, AttributeType::FLOAT)?.map(|a| a.f))
     }
 
+    /// A string.
+    fn string(&self, name: &str) -> Result<Option<&str>, String> {
+        let bytes = self.typed(name, AttributeType::STRING)?.map(|a| &a.s);
+        bytes.map(|s| std::str::from_utf8(s).map_err(|_| format!("its attribute {name:?} is no text"))).transpose()
+    }
+
     /// A list of integers.
     fn ints(&self, name: &str) -> Result<Option<&[i64]>, String> {
         Ok(self.typed(name, AttributeType::INTS)?.map(|a| a.ints.as_slice()))

@@ -48,6 +48,12 @@ pub(super) fn shape_of(node: &NodeProto, shape: &[usize]) -> Result<Data, String
     int(vec![part.len()], part)
 }
 
+/// The number of elements of a shape.
+pub(super) fn size_of(shape: &[usize]) -> Result<Data, String> {
+    let size = count(shape).and_then(|n| i64::try_from(n).ok()).ok_or("its size is above 2^63")?;
+    int(vec![], vec![size])
+}
+
 /// The result of a node on constants; `None` stands for an input left out.
 pub(super) fn evaluate(node: &NodeProto, inputs: &[Option<&Data>]) -> Result<Data, String> {
     let input = |i: usize| inputs.get(i).copied().flatten();

@@ -27,10 +27,10 @@ pub(super) fn node_label(node: &NodeProto) -> &str {
     if node.name.is_empty() { node.output.iter().find(|o| !o.is_empty()).map_or("", |o| o) } else { &node.name }
 }
 
-/// What listings call the result of a node: its first output without the exporters' suffixes; the node's name where
+/// What listings call result `i` of a node: its output without the exporters' suffixes; the node's name where
 /// the output is only a number; the operator and that number where the node has no name either.
-pub(super) fn stem(node: &NodeProto) -> String {
-    let output = node.output.iter().find(|o| !o.is_empty()).map_or("", |o| o.as_str());
+pub(super) fn stem(node: &NodeProto, i: usize) -> String {
+    let output = node.output.iter().skip(i).find(|o| !o.is_empty()).map_or("", |o| o.as_str());
     let output = output.strip_suffix("_output_0").or_else(|| output.strip_suffix(":0")).unwrap_or(output);
     if !output.is_empty() && !output.bytes().all(|b| b.is_ascii_digit()) {
         clean(output)
@@ -72,10 +72,11 @@ mod tests {
 
     #[test]
     fn names_are_those_a_person_would_use() {
-        assert_eq!(stem(&node("/fc1/Gemm", "Gemm", "/fc1/Gemm_output_0")), "fc1/Gemm");
-        assert_eq!(stem(&node("/fc3/Gemm", "Gemm", "logits")), "logits");
-        assert_eq!(stem(&node("Conv_0", "Conv", "15")), "Conv_0");
-        assert_eq!(stem(&node("", "Conv", "15")), "conv15");
+        let stem = |node| stem(&node, 0);
+        assert_eq!(stem(node("/fc1/Gemm", "Gemm", "/fc1/Gemm_output_0")), "fc1/Gemm");
+        assert_eq!(stem(node("/fc3/Gemm", "Gemm", "logits")), "logits");
+        assert_eq!(stem(node("Conv_0", "Conv", "15")), "Conv_0");
+        assert_eq!(stem(node("", "Conv", "15")), "conv15");
         assert_eq!(clean("näme with\nspaces"), "n_me_with_spaces");
         assert_eq!(clean("///"), "_");
     }

@@ -1,4 +1,4 @@
-//! Sums, differences, products and bounds: of two values, or of a value and a constant.
+//! Sums, differences, products, quotients, powers, bounds.
 
 use std::sync::Arc;
 
@@ -6,130 +6,150 @@ use fhe_ir::{Data, Func, Id, Op, Value};
 use ndarray::{ArrayD, arr1};
 use onnx_ir::scaler::ScalerConfig;
 
-use super::layers::reals;
-use super::{Converter, Known, Site, Stop, refuse};
-
-/// The operands of a node with two inputs.
-enum Pair {
-    Values(Id<Value>, Id<Value>),
-    /// A value, the constant per channel, and whether the constant comes first.
-    Clear(Id<Value>, ArrayD<f32>, bool),
-}
+use super::terms::Term;
+use super::{Converter, Site, Stop, refuse};
 
 impl Converter<'_> {
-    fn pair(&self, site: &Site<'_>) -> Result<Pair, Stop> {
-        let [Some(a), Some(b)] = &site.inputs[..] else {
-            return Err(format!("it has {} inputs, not 2", site.inputs.iter().flatten().count()).into());
-        };
-        let (x, data, first) = match (a, b) {
-            (Known::Value(a), Known::Value(b)) => {
-                let (sa, sb) = (&self.graph.value(*a).shape, &self.graph.value(*b).shape);
-                if sa != sb {
-                    return Err(format!("its operands of shapes {sa:?} and {sb:?} are broadcast").into());
-                }
-                return Ok(Pair::Values(*a, *b));
-            }
-            (Known::Value(x), Known::Const(data)) => (*x, data, false),
-            (Known::Const(data), Known::Value(x)) => (*x, data, true),
-            _ => return Err("its operands are not values".into()),
-        };
-        Ok(Pair::Clear(x, self.per_channel(reals(data)?, &self.graph.value(x).shape)?, first))
-    }
-
     pub(super) fn add(&mut self, site: &Site<'_>) -> Result<Id<Value>, Stop> {
-        match self.pair(site)? {
-            Pair::Values(a, b) => self.push(site, "", Op::Add { a, b }, &[]),
-            Pair::Clear(x, c, _) => self.add_clear(site, x, c),
-        }
+        let (a, b) = self.pair(site)?;
+        let sum = self.sum(site, a, b)?;
+        self.encrypted(sum)
     }
 
     pub(super) fn sub(&mut self, site: &Site<'_>) -> Result<Id<Value>, Stop> {
-        match self.pair(site)? {
-            Pair::Values(a, b) => self.push(site, "", Op::Sub { a, b }, &[]),
-            // x − c == x + (−c)
-            Pair::Clear(x, c, false) => self.add_clear(site, x, -c),
-            // c − x == (−x) + c
-            Pair::Clear(x, c, true) => {
-                let x = self.push(site, ".neg", Op::Neg { x }, &[])?;
-                self.add_clear(site, x, c)
-            }
-        }
+        let (a, b) = self.pair(site)?;
+        let difference = self.difference(site, a, b)?;
+        self.encrypted(difference)
     }
 
     pub(super) fn mul(&mut self, site: &Site<'_>) -> Result<Id<Value>, Stop> {
-        match self.pair(site)? {
-            Pair::Values(a, b) => {
-                // x·sigmoid(x) == silu(x)
-                let gate = |s: Id<Value>, x: Id<Value>| matches!(&self.graph.value(s).op, Op::Map { x: of, chain, .. } if *of == x && chain.as_slice() == [Func::Sigmoid]);
-                let x = if gate(b, a) {
-                    a
-                } else if gate(a, b) {
-                    b
-                } else {
-                    return refuse(
-                        "it is a product of two encrypted values",
-                        "only x·sigmoid(x) and products with constants have an encrypted form",
-                    );
-                };
-                self.apply(site, x, vec![Func::Silu])
+        let (a, b) = self.pair(site)?;
+        if let (Term::Value(a), Term::Value(b)) = (&a, &b) {
+            // x·sigmoid(x) == silu(x)
+            let gate = |s: Id<Value>, x: Id<Value>| matches!(&self.graph.value(s).op, Op::Map { x: of, chain, .. } if *of == x && chain.as_slice() == [Func::Sigmoid]);
+            if let Some(x) = if gate(*b, *a) { Some(*a) } else { gate(*a, *b).then_some(*b) } {
+                return self.mapped(site, x, vec![Func::Silu]);
             }
-            Pair::Clear(x, c, _) => self.mul_clear(site, x, c),
         }
+        let product = self.product(site, a, b)?;
+        self.encrypted(product)
     }
 
     pub(super) fn div(&mut self, site: &Site<'_>) -> Result<Id<Value>, Stop> {
-        match self.pair(site)? {
-            Pair::Values(..) | Pair::Clear(_, _, true) => Err("it divides by an encrypted value".into()),
-            Pair::Clear(_, c, false) if c.iter().any(|v| *v == 0.0) => Err("it divides by 0".into()),
+        let quotient = match self.pair(site)? {
+            (_, Term::Clear(c)) if c.iter().any(|v| *v == 0.0) => return Err("it divides by 0".into()),
             // x/c == x·(1/c) but for one rounding
-            Pair::Clear(x, c, false) => self.mul_clear(site, x, c.mapv(|v| (1.0 / f64::from(v)) as f32)),
-        }
+            (x, Term::Clear(c)) => self.product(site, x, Term::Clear(c.mapv(|v| (1.0 / f64::from(v)) as f32)))?,
+            (Term::Clear(c), Term::Value(x)) => {
+                return self.map_over(site, x, &c, |c| vec![Func::Reciprocal, Func::Mul(c)]);
+            }
+            (a, b) => {
+                let b = self.map_term(site, b, vec![Func::Reciprocal])?;
+                self.product(site, a, b)?
+            }
+        };
+        self.encrypted(quotient)
     }
 
     pub(super) fn neg(&mut self, site: &Site<'_>) -> Result<Id<Value>, Stop> {
         let x = self.value(site, 0)?;
-        self.push(site, "", Op::Neg { x }, &[])
+        self.step(site, Op::Neg { x }, &[])
     }
 
-    /// `max(x, c, …)` or `min(x, c, …)`.
-    pub(super) fn bound(&mut self, site: &Site<'_>, lower: bool) -> Result<Id<Value>, Stop> {
-        let mut values = site.inputs.iter().flatten().filter(|k| !matches!(k, Known::Const(_)));
-        let (Some(Known::Value(x)), None) = (values.next(), values.next()) else {
-            return refuse("it compares encrypted values", "max(a, b) == b + relu(a − b) has an encrypted form");
-        };
-        let shape = self.graph.value(*x).shape.clone();
-        let mut chain = vec![];
-        for known in site.inputs.iter().flatten() {
-            let Known::Const(data) = known else { continue };
-            let c = self.per_channel(reals(data)?, &shape)?;
-            match c.as_slice() {
-                Some(&[v]) if v.is_finite() => {
-                    chain.push(if lower { Func::Clip(v, f32::MAX) } else { Func::Clip(f32::MIN, v) });
+    /// `x^p` with a constant exponent, or `c^x` with a constant base.
+    pub(super) fn pow(&mut self, site: &Site<'_>) -> Result<Id<Value>, Stop> {
+        match self.pair(site)? {
+            (Term::Value(x), Term::Clear(p)) => {
+                let first = *p.first().ok_or("its exponent is empty")?;
+                if !first.is_finite() || p.iter().any(|v| *v != first) {
+                    return refuse("its exponents differ between elements", "raise to one power at a time");
                 }
-                _ => {
-                    self.spend(2 * c.len())?;
-                    let minus = self.push_const(site, ".minus", Data::F32(Arc::new(-&c)))?;
-                    let plus = self.push_const(site, ".c", Data::F32(Arc::new(c)))?;
-                    // max(x, c) == relu(x − c) + c
-                    // min(x, c) == −(relu(−x + c)) + c
-                    if lower {
-                        chain.extend([Func::Add(minus), Func::Relu, Func::Add(plus)]);
-                    } else {
-                        let flip = Data::F32(Arc::new(arr1(&[-1.0]).into_dyn()));
-                        let flip = self.push_const(site, ".flip", flip)?;
-                        let first = [Func::Mul(flip), Func::Add(plus), Func::Relu];
-                        chain.extend(first.into_iter().chain([Func::Mul(flip), Func::Add(plus)]));
-                    }
+                // One number in more axes than the value still gives the result those axes.
+                let x = if p.len() > 1 {
+                    self.product(site, Term::Value(x), Term::Clear(p.mapv(|_| 1.0)))?
+                } else {
+                    Term::Value(x)
+                };
+                let x = self.encrypted(x)?;
+                let chain = match first {
+                    1.0 => vec![],
+                    2.0 => vec![Func::Square],
+                    -1.0 => vec![Func::Reciprocal],
+                    p => vec![Func::Pow(p)],
+                };
+                self.mapped(site, x, chain)
+            }
+            // c^x == e^(x·ln c)
+            (Term::Clear(c), Term::Value(x)) if c.iter().all(|v| *v > 0.0) => {
+                self.map_over(site, x, &c.mapv(f32::ln), |c| vec![Func::Mul(c), Func::Exp])
+            }
+            _ => refuse(
+                "its exponent is encrypted",
+                "powers with a constant exponent, or a positive constant base, have a table",
+            ),
+        }
+    }
+
+    /// The sum of all inputs, divided by their number for a mean.
+    pub(super) fn sum_of_all(&mut self, site: &Site<'_>, mean: bool) -> Result<Id<Value>, Stop> {
+        let mut terms = self.terms(site)?.into_iter();
+        let (mut sum, mut count) = (terms.next().ok_or("it has no inputs")?, 1.0);
+        for term in terms {
+            sum = self.sum(site, sum, term)?;
+            count += 1.0;
+        }
+        let sum = self.encrypted(sum)?;
+        if mean { self.scaled(site, sum, 1.0 / count) } else { Ok(sum) }
+    }
+
+    /// The greatest (`upper`) or least of all inputs.
+    pub(super) fn extreme(&mut self, site: &Site<'_>, upper: bool) -> Result<Id<Value>, Stop> {
+        let mut best = None;
+        let mut bounds = vec![];
+        for term in self.terms(site)? {
+            match (term, best) {
+                (Term::Clear(c), _) => bounds.push(c),
+                (Term::Value(x), None) => best = Some(x),
+                // max(a, b) == b + relu(a − b), min(a, b) == b − relu(b − a)
+                (Term::Value(a), Some(b)) => {
+                    let (a, b) = self.meet(site, a, b)?;
+                    let op = if upper { Op::Sub { a, b } } else { Op::Sub { a: b, b: a } };
+                    let rest = self.step(site, op, &[])?;
+                    let rest = self.mapped(site, rest, vec![Func::Relu])?;
+                    let op = if upper { Op::Add { a: b, b: rest } } else { Op::Sub { a: b, b: rest } };
+                    best = Some(self.step(site, op, &[])?);
                 }
             }
         }
-        self.apply(site, *x, chain)
+        let mut x = best.ok_or("none of its operands is encrypted")?;
+        for c in bounds {
+            x = self.bound(site, x, &c, upper)?;
+        }
+        Ok(x)
+    }
+
+    /// `max(x, c)` or `min(x, c)`.
+    fn bound(&mut self, site: &Site<'_>, x: Id<Value>, c: &ArrayD<f32>, lower: bool) -> Result<Id<Value>, Stop> {
+        if let Ok(one) = self.per_channel(c, &self.shape(x))
+            && let Some(&[v]) = one.as_slice()
+            && v.is_finite()
+        {
+            return self.mapped(site, x, vec![if lower { Func::Clip(v, f32::MAX) } else { Func::Clip(f32::MIN, v) }]);
+        }
+        let laid = self.lay(site, x, c)?;
+        let minus = self.push_const(site, ".minus", Data::F32(Arc::new(-&laid.c)))?;
+        let plus = self.push_const(site, ".c", Data::F32(Arc::new(laid.c)))?;
+        // max(x, c) == relu(x − c) + c
+        // min(x, c) == min(x − c, 0) + c
+        let half = if lower { Func::Relu } else { Func::Clip(f32::MIN, 0.0) };
+        let y = self.mapped(site, laid.x, vec![Func::Add(minus), half, Func::Add(plus)])?;
+        self.in_shape(site, y, &laid.shape)
     }
 
     /// scikit-learn's `(x − offset)·scale`, one entry or one per channel.
     pub(super) fn scaler(&mut self, site: &Site<'_>, config: &ScalerConfig) -> Result<Id<Value>, Stop> {
         let mut x = self.value(site, 0)?;
-        let shape = self.graph.value(x).shape.clone();
+        let shape = self.shape(x);
         if shape.len() != 2 {
             return Err(format!("its operand of shape {shape:?} is not [1, channels]").into());
         }
@@ -145,17 +165,5 @@ impl Converter<'_> {
             x = self.push(site, "", Op::MulClear { x, c }, &[])?;
         }
         Ok(x)
-    }
-
-    fn add_clear(&mut self, site: &Site<'_>, x: Id<Value>, c: ArrayD<f32>) -> Result<Id<Value>, Stop> {
-        self.spend(c.len())?;
-        let c = self.push_const(site, ".c", Data::F32(Arc::new(c)))?;
-        self.push(site, "", Op::AddClear { x, c }, &[])
-    }
-
-    fn mul_clear(&mut self, site: &Site<'_>, x: Id<Value>, c: ArrayD<f32>) -> Result<Id<Value>, Stop> {
-        self.spend(c.len())?;
-        let c = self.push_const(site, ".c", Data::F32(Arc::new(c)))?;
-        self.push(site, "", Op::MulClear { x, c }, &[])
     }
 }

@@ -1,68 +1,93 @@
-//! Which converter takes which of `onnx-ir`'s nodes.
+//! Which converter takes which operator.
 
-use fhe_ir::{Func, Post};
+use fhe_ir::Func;
 use onnx_ir::Node;
 
-use super::{Converter, Known, Site, Stop, refuse};
+use super::{Converter, Known, Site, Stop};
 
 impl Converter<'_> {
-    /// The first output of a node.
-    pub(super) fn dispatch(&mut self, site: &Site<'_>, config: Node) -> Result<Known, Stop> {
-        match config {
-            Node::Softmax(n) => return self.client(site, Post::Softmax { axis: n.config.axis }),
-            Node::LogSoftmax(n) => return self.client(site, Post::LogSoftmax { axis: n.config.axis }),
-            Node::ArgMax(n) => {
-                let (axis, keep, last) = (n.config.axis, n.config.keepdims, n.config.select_last_index);
-                return self.client(site, Post::ArgMax { axis, keep, last });
-            }
-            Node::Cast(n) => return self.cast(site, n.config.to),
-            _ => {}
+    /// Operators that read what the client computes; `None` for the others.
+    pub(super) fn at_the_client(&mut self, site: &Site<'_>) -> Result<Option<Vec<Known>>, Stop> {
+        let one = |known: Known| Ok(Some(vec![known]));
+        match site.proto.op_type.as_str() {
+            "Identity" | "ZipMap" => one(site.inputs.first().cloned().flatten().ok_or("its input is missing")?),
+            "Dropout" => one(self.dropout(site)?),
+            "Softmax" | "LogSoftmax" | "Hardmax" => one(self.normalized(site)?),
+            "ArgMax" | "ArgMin" => one(self.arg_max(site)?),
+            "TopK" => Ok(Some(self.top_k(site)?)),
+            "Cast" => one(self.cast(site)?),
+            "ArrayFeatureExtractor" => one(self.extract(site)?),
+            "Normalizer" => one(self.normalizer(site)?),
+            // Indices are a list in any shape.
+            "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" => match site.inputs.first() {
+                Some(Some(known @ Known::Client(_, posts))) if posts.last().is_some_and(|p| p.gives_indices()) => {
+                    one(known.clone())
+                }
+                _ => Ok(None),
+            },
+            _ => Ok(None),
         }
-        if let Some(Known::Client(..)) = site.inputs.iter().flatten().find(|k| matches!(k, Known::Client(..))) {
-            return refuse(
-                "it reads a softmax or argmax, which only the client can apply",
-                "softmax, log-softmax and argmax have a place at the outputs alone",
-            );
-        }
+    }
+
+    /// Operators that are read from the file as they are; `None` for those that `onnx-ir` brings into one form.
+    pub(super) fn direct(&mut self, site: &Site<'_>) -> Result<Option<Vec<Known>>, Stop> {
+        let id = match site.proto.op_type.as_str() {
+            "Split" => return self.split(site).map(Some),
+            "LinearClassifier" => return self.linear_classifier(site).map(Some),
+            "LinearRegressor" => return Ok(Some(vec![self.linear_regressor(site)?])),
+            "Add" => self.add(site)?,
+            "Sub" => self.sub(site)?,
+            "Mul" => self.mul(site)?,
+            "Div" => self.div(site)?,
+            "Neg" => self.neg(site)?,
+            "Pow" => self.pow(site)?,
+            "Sum" => self.sum_of_all(site, false)?,
+            "Mean" => self.sum_of_all(site, true)?,
+            op @ ("Max" | "Min") => self.extreme(site, op == "Max")?,
+            "Greater" => self.compare(site, Func::Positive, false)?,
+            "GreaterOrEqual" => self.compare(site, Func::NonNegative, false)?,
+            "Less" => self.compare(site, Func::Positive, true)?,
+            "LessOrEqual" => self.compare(site, Func::NonNegative, true)?,
+            "Equal" => self.compare(site, Func::IsZero, false)?,
+            "Not" => self.not(site)?,
+            op @ ("And" | "Or" | "Xor") => self.logic(site, op)?,
+            "Where" => self.choose(site)?,
+            "Gemm" => self.gemm(site)?,
+            "MatMul" => self.matmul(site)?,
+            "Conv" => self.conv(site)?,
+            "ConvTranspose" => self.conv_transpose(site)?,
+            "MaxPool" => self.max_pool(site)?,
+            "AveragePool" => self.average_pool(site)?,
+            "LpPool" => self.lp_pool(site, false)?,
+            "GlobalLpPool" => self.lp_pool(site, true)?,
+            "GlobalMaxPool" => self.global_pool(site, false)?,
+            "GlobalAveragePool" => self.global_pool(site, true)?,
+            "PRelu" => self.prelu(site)?,
+            "Pad" => self.pad(site)?,
+            "Concat" => self.concat(site)?,
+            "Gather" => self.gather(site)?,
+            "Expand" => self.expand_to(site)?,
+            "Tile" => self.tile(site)?,
+            "Resize" | "Upsample" => self.resize(site)?,
+            "DepthToSpace" => self.depth_to_space(site)?,
+            "SpaceToDepth" => self.space_to_depth(site)?,
+            "LRN" => self.lrn(site)?,
+            "InstanceNormalization" => self.instance_norm(site)?,
+            "GroupNormalization" => self.group_norm(site)?,
+            "LayerNormalization" => self.layer_norm(site)?,
+            op if op.starts_with("Reduce") => self.reduce(site)?,
+            _ => return Ok(self.function(site)?.map(|id| vec![Known::Value(id)])),
+        };
+        Ok(Some(vec![Known::Value(id)]))
+    }
+
+    /// A node that `onnx-ir` has brought into one form for all operator sets.
+    pub(super) fn configured(&mut self, site: &Site<'_>, config: Node) -> Result<Known, Stop> {
         let id = match config {
-            Node::Gemm(n) => self.gemm(site, &n.config)?,
-            Node::Linear(n) => self.linear(site, n.config.transpose_weight)?,
-            Node::MatMul(_) if matches!(site.inputs.get(1), Some(Some(Known::Const(_)))) => self.linear(site, false)?,
-            Node::MatMul(_) => return Err("it is not a product with a constant matrix on the right".into()),
-            Node::Conv2d(n) => self.conv(site, &n.config)?,
-            Node::Conv1d(_) | Node::Conv3d(_) => {
-                return Err("only convolutions over two axes have an encrypted form".into());
-            }
             Node::BatchNormalization(n) => self.batch_norm(site, &n.config)?,
-            Node::AveragePool2d(n) => self.average_pool(site, &n.config)?,
-            Node::AveragePool1d(_) | Node::AveragePool3d(_) => {
-                return Err("only pooling over two axes has an encrypted form".into());
-            }
-            Node::MaxPool2d(n) => self.max_pool(site, &n.config)?,
-            Node::GlobalMaxPool(_) => self.global_max_pool(site)?,
-            Node::GlobalAveragePool(_) => self.global_average_pool(site)?,
-            Node::ReduceMean(n) => self.reduce_mean(site, &n.config)?,
-            Node::Add(_) => self.add(site)?,
-            Node::Sub(_) => self.sub(site)?,
-            Node::Mul(_) => self.mul(site)?,
-            Node::Div(_) => self.div(site)?,
-            Node::Neg(_) => self.neg(site)?,
             Node::Scaler(n) => self.scaler(site, &n.config)?,
-            Node::Relu(_) => self.map(site, vec![Func::Relu])?,
-            Node::LeakyRelu(n) if !(n.config.alpha as f32).is_finite() => return Err("its alpha is not finite".into()),
-            Node::LeakyRelu(n) => self.map(site, vec![Func::LeakyRelu(n.config.alpha as f32)])?,
             Node::Clip(n) => self.clip(site, &n.config)?,
-            Node::Sigmoid(_) => self.map(site, vec![Func::Sigmoid])?,
-            Node::HardSigmoid(n) => self.hard_sigmoid(site, n.config.alpha, n.config.beta)?,
-            Node::Tanh(_) => self.map(site, vec![Func::Tanh])?,
-            Node::Gelu(n) => self.gelu(site, &n.config)?,
-            Node::Swish(n) => self.swish(site, n.config.alpha)?,
-            Node::Abs(_) => self.map(site, vec![Func::Abs])?,
-            Node::Sign(_) => self.map(site, vec![Func::Sign])?,
-            Node::Exp(_) => self.map(site, vec![Func::Exp])?,
-            Node::Sqrt(_) => self.map(site, vec![Func::Sqrt])?,
             Node::Slice(n) => self.slice(site, &n.config)?,
-            Node::Pad(n) => self.pad(site, &n.config)?,
             Node::Reshape(n) => self.reshape(site, &n.config)?,
             Node::Flatten(n) => self.flatten(site, n.config.axis)?,
             Node::Squeeze(n) => self.squeeze(site, &n.config)?,

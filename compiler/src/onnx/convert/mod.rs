@@ -1,13 +1,24 @@
 //! From checked nodes to values of the IR, in the model's order.
 
 mod arithmetic;
+mod client;
+mod conv;
 mod dispatch;
 mod layers;
+mod logic;
 mod maps;
+mod matmul;
+mod moves;
+mod norms;
+mod places;
 mod pooling;
 mod quantizers;
+mod reduce;
+mod resize;
 mod shapes;
 mod site;
+mod terms;
+mod windows;
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -24,50 +35,122 @@ use super::proto::{Model, is_own_domain};
 use quantizers::Stated;
 
 /// Operators of ONNX that have an encrypted form, besides those that are evaluated on constants.
-pub const OPERATORS: [&str; 42] = [
+pub const OPERATORS: [&str; 110] = [
     "Abs",
+    "Acos",
+    "Acosh",
     "Add",
+    "And",
     "ArgMax",
+    "ArgMin",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
     "AveragePool",
     "BatchNormalization",
     "Cast",
+    "Ceil",
+    "Celu",
     "Clip",
+    "Concat",
     "Conv",
+    "ConvTranspose",
+    "Cos",
+    "Cosh",
+    "DepthToSpace",
     "Div",
     "Dropout",
+    "Elu",
+    "Equal",
+    "Erf",
     "Exp",
+    "Expand",
     "Flatten",
+    "Floor",
+    "Gather",
     "Gelu",
     "Gemm",
     "GlobalAveragePool",
+    "GlobalLpPool",
     "GlobalMaxPool",
+    "Greater",
+    "GreaterOrEqual",
+    "GroupNormalization",
     "HardSigmoid",
+    "HardSwish",
+    "Hardmax",
     "Identity",
+    "InstanceNormalization",
+    "LRN",
+    "LayerNormalization",
     "LeakyRelu",
+    "Less",
+    "LessOrEqual",
+    "Log",
     "LogSoftmax",
+    "LpPool",
     "MatMul",
     "Max",
     "MaxPool",
+    "Mean",
     "Min",
+    "Mish",
     "Mul",
     "Neg",
+    "Not",
+    "Or",
+    "PRelu",
     "Pad",
+    "Pow",
+    "Reciprocal",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
     "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
     "Relu",
     "Reshape",
+    "Resize",
+    "Round",
+    "Selu",
     "Shape",
     "Sigmoid",
     "Sign",
+    "Sin",
+    "Sinh",
+    "Size",
     "Slice",
     "Softmax",
+    "Softplus",
+    "Softsign",
+    "SpaceToDepth",
+    "Split",
     "Sqrt",
     "Squeeze",
     "Sub",
+    "Sum",
     "Swish",
+    "Tan",
     "Tanh",
+    "ThresholdedRelu",
+    "Tile",
+    "TopK",
     "Transpose",
     "Unsqueeze",
+    "Upsample",
+    "Where",
+    "Xor",
 ];
+
+/// Operators of `ai.onnx.ml` that have an encrypted form, or a place at the client.
+const ML_OPERATORS: [&str; 6] =
+    ["ArrayFeatureExtractor", "LinearClassifier", "LinearRegressor", "Normalizer", "Scaler", "ZipMap"];
 
 /// What a name of the model stands for.
 #[derive(Clone)]
@@ -122,11 +205,9 @@ fn advice(op: &str) -> &'static str {
         | "QLinearMatMul"
         | "ConvInteger"
         | "MatMulInteger" => "give the float model: the compiler quantizes it itself (`--n-bits`)",
-        "ReduceMax" => "train with average pooling, or with a stride in the convolution",
-        "InstanceNormalization" | "LayerNormalization" | "GroupNormalization" => "train with batch normalization",
         "LSTM" | "GRU" | "RNN" | "If" | "Loop" | "Scan" => "an encrypted network has no loops or branches: unroll it",
-        "ArrayFeatureExtractor" | "LinearClassifier" | "ZipMap" | "Normalizer" => {
-            "export the scores alone (skl2onnx: `options={'zipmap': False}`, and drop the output of labels)"
+        "SVMClassifier" | "SVMRegressor" | "TreeEnsembleClassifier" | "TreeEnsembleRegressor" => {
+            "linear models and networks have an encrypted form: train one of these"
         }
         _ => "replace it, or cut the model in front of it",
     }
@@ -164,6 +245,8 @@ struct Converter<'m> {
     scanned: Cell<usize>,
     /// Nodes that have values, by label and operator.
     origins: HashMap<(String, String), Id<Origin>>,
+    /// Axes that values have in front of those that ONNX counts: none, as the batch is ONNX's own first axis.
+    lead: usize,
 }
 
 /// The graph of a checked model.
@@ -198,6 +281,7 @@ fn read(model: &Model) -> Result<Converter<'_>, OnnxError> {
         numbers: 0,
         scanned: Cell::new(0),
         origins: HashMap::new(),
+        lead: 0,
     };
     for (name, shape) in &model.inputs {
         let value = Value {
@@ -224,9 +308,10 @@ impl<'m> Converter<'m> {
         for name in &node.input {
             inputs.push(if name.is_empty() { None } else { Some(self.lookup(name)?) });
         }
-        let mut site = Site { proto: node, stem: stem(node), inputs };
-        let result = self.decoded(&mut site).and_then(|()| self.result(&site));
-        let result = match result.and_then(|known| self.record(&site).map(|()| known)) {
+        let first = self.graph.values.len();
+        let mut site = Site { proto: node, stem: stem(node, 0), inputs };
+        let result = self.decoded(&mut site).and_then(|()| self.results(&site));
+        let results = match result.and_then(|known| self.record(&site).map(|()| known)) {
             Ok(known) => known,
             Err(Stop::Fatal(error)) => return Err(error),
             Err(Stop::Refuse { reason, advice }) => {
@@ -242,45 +327,52 @@ impl<'m> Converter<'m> {
                     advice,
                 };
                 self.refused.push(unsupported);
-                Known::Refused(site.is_encrypted())
+                vec![]
             }
         };
+        self.rename(node, first, &results);
         for (i, output) in node.output.iter().enumerate().filter(|(_, o)| !o.is_empty()) {
-            // Other outputs than the first are read by nothing, or the node has been refused.
-            let known = if i == 0 { result.clone() } else { Known::Refused(site.is_encrypted()) };
+            // Outputs without a result are read by nothing, or the node has been refused.
+            let known = results.get(i).cloned().unwrap_or_else(|| Known::Refused(site.is_encrypted()));
             self.known.insert(output.clone(), known);
         }
         Ok(())
     }
 
-    /// What the node's first output stands for.
-    fn result(&mut self, site: &Site<'m>) -> Result<Known, Stop> {
+    /// What the node's outputs stand for, as far as it has them.
+    fn results(&mut self, site: &Site<'m>) -> Result<Vec<Known>, Stop> {
+        let results = self.result(site)?;
+        let missing = site.proto.output.iter().skip(results.len()).any(|o| self.model.read.contains(o));
+        if missing && !matches!(results[..], [Known::Refused(_)]) {
+            return Err("another output than its first is read".into());
+        }
+        Ok(results)
+    }
+
+    fn result(&mut self, site: &Site<'m>) -> Result<Vec<Known>, Stop> {
         let node = site.proto;
         let op = node.op_type.as_str();
         let own = is_own_domain(&node.domain);
-        let scaler = node.domain == "ai.onnx.ml" && op == "Scaler";
+        let ml = node.domain == "ai.onnx.ml" && ML_OPERATORS.contains(&op);
         if quantizers::is_quantizer(node) {
-            return self.quantizer_of_known(site);
+            return Ok(vec![self.quantizer_of_known(site)?]);
         }
-        if !scaler && !(own && (OPERATORS.contains(&op) || constant::OPERATORS.contains(&op))) {
+        if !ml && !(own && (OPERATORS.contains(&op) || constant::OPERATORS.contains(&op))) {
             return refuse("the operator is not supported", advice(op));
-        }
-        if node.output.iter().skip(1).any(|o| self.model.read.contains(o)) {
-            return Err("another output than its first is read".into());
         }
         if let Some(Known::Unreadable(why)) = site.inputs.iter().flatten().find(|k| matches!(k, Known::Unreadable(_))) {
             return Err(why.clone().into());
         }
-        let on_values = scaler || OPERATORS.contains(&op);
+        let on_values = ml || OPERATORS.contains(&op);
         if !on_values && site.is_encrypted() {
             return refuse("the operator is not supported on encrypted values", advice(op));
         }
         if site.inputs.iter().flatten().any(|k| matches!(k, Known::Refused(_))) {
             // A shape would be known: what is computed from it is no fault of its own.
-            return Ok(Known::Refused(op != "Shape" && site.is_encrypted()));
+            return Ok(vec![Known::Refused(op != "Shape" && site.is_encrypted())]);
         }
-        if op == "Shape" {
-            return Ok(Known::Const(self.shape(site)?));
+        if matches!(op, "Shape" | "Size") {
+            return Ok(vec![Known::Const(self.known_shape(site)?)]);
         }
         let constants: Vec<Option<&Data>> = site
             .inputs
@@ -293,16 +385,26 @@ impl<'m> Converter<'m> {
         if site.inputs.iter().flatten().all(|k| matches!(k, Known::Const(_))) {
             let data = constant::evaluate(node, &constants)?;
             self.spend(data.len())?;
-            return Ok(Known::Const(data));
+            return Ok(vec![Known::Const(data)]);
         }
-        match op {
-            "Clip" if let Some(known) = self.clip_codes(site)? => return Ok(known),
-            "Identity" => return Ok(site.inputs[0].clone().ok_or("its input is missing")?),
-            "Dropout" => return self.dropout(site),
-            "Max" | "Min" => return Ok(Known::Value(self.bound(site, op == "Max")?)),
-            _ => {}
+        if let Some(results) = self.at_the_client(site)? {
+            return Ok(results);
         }
-        let shapes: Vec<Vec<usize>> = site.inputs.iter().map(|k| self.shape_of(k.as_ref())).collect();
+        if site.inputs.iter().flatten().any(|k| matches!(k, Known::Client(..))) {
+            return refuse(
+                "it reads what only the client computes: a softmax, argmax or the like",
+                "these functions have a place at the outputs alone",
+            );
+        }
+        if op == "Clip"
+            && let Some(known) = self.clip_codes(site)?
+        {
+            return Ok(vec![known]);
+        }
+        if let Some(results) = self.direct(site)? {
+            return Ok(results);
+        }
+        let shapes: Vec<Vec<usize>> = site.inputs.iter().map(|k| self.onnx_shape(k.as_ref())).collect();
         let operands: Vec<Operand<'_>> = site
             .inputs
             .iter()
@@ -314,7 +416,7 @@ impl<'m> Converter<'m> {
             })
             .collect();
         let config = configure(&self.model.header, node, &operands)?;
-        self.dispatch(site, config)
+        Ok(vec![self.configured(site, config)?])
     }
 
     fn finish(mut self) -> Result<Graph, OnnxError> {

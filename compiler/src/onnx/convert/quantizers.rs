@@ -152,7 +152,7 @@ impl<'m> Converter<'m> {
     pub(super) fn decoded_output(&mut self, name: &str, x: Id<Value>) -> Result<Id<Value>, Stop> {
         let Some(codes) = self.stated.codes.get(name).cloned() else { return Ok(x) };
         let Some(node) = self.model.nodes.iter().find(|n| n.output.iter().any(|o| o == name)) else { return Ok(x) };
-        let site = Site { proto: node, stem: super::super::names::stem(node), inputs: vec![] };
+        let site = Site { proto: node, stem: super::super::names::stem(node, 0), inputs: vec![] };
         self.numbers_of(&site, ".code", x, &codes)
     }
 

@@ -1,26 +1,28 @@
 //! Operators that move elements: slices, pads, reshapes, transposes.
 
 use fhe_ir::{Data, Id, Op, Value};
-use onnx_ir::pad::{ConstantValueInput, PadConfig, PadInput, PadMode};
 use onnx_ir::reshape::{ReshapeConfig, ReshapeInput};
 use onnx_ir::slice::{SliceConfig, SliceInput};
 use onnx_ir::squeeze::{SqueezeConfig, SqueezeInput};
 use onnx_ir::unsqueeze::UnsqueezeConfig;
 
-use super::super::constant::shape_of;
+use super::super::attributes::Attributes;
+use super::super::constant::{shape_of, size_of};
 use super::super::layout::{Taken, axis, reshaped, sliced, squeezed, unsqueezed};
 use super::super::limits::MAX_GEOMETRY;
+use super::super::tensors::ints;
+use super::terms::numbers;
 use super::{Converter, Known, Site, Stop, refuse};
 
 impl Converter<'_> {
-    /// `Shape` is known at compile time.
-    pub(super) fn shape(&self, site: &Site<'_>) -> Result<Data, Stop> {
-        match site.inputs.first() {
-            Some(Some(known @ (Known::Value(_) | Known::Const(_)))) => {
-                Ok(shape_of(site.proto, &self.shape_of(Some(known)))?)
-            }
-            _ => Err("it does not read a value".into()),
-        }
+    /// `Shape` and `Size` are known at compile time.
+    pub(super) fn known_shape(&self, site: &Site<'_>) -> Result<Data, Stop> {
+        let shape = match site.inputs.first() {
+            Some(Some(Known::Value(id))) => self.shape(*id)[self.lead..].to_vec(),
+            Some(Some(known @ Known::Const(_))) => self.shape_of(Some(known)),
+            _ => return Err("it does not read a value".into()),
+        };
+        Ok(if site.proto.op_type == "Size" { size_of(&shape)? } else { shape_of(site.proto, &shape)? })
     }
 
     pub(super) fn slice(&mut self, site: &Site<'_>, config: &SliceConfig) -> Result<Id<Value>, Stop> {
@@ -31,53 +33,94 @@ impl Converter<'_> {
         let (starts, ends) = (list(&config.starts)?, list(&config.ends)?);
         let axes = config.axes.as_ref().map(list).transpose()?;
         let steps = config.steps.as_ref().map(list).transpose()?;
-        let x = self.value(site, 0)?;
-        let shape = &self.graph.value(x).shape;
-        // Of a batch that the model leaves open, only all of it is surely whole.
-        let batch = self.model.batch.unwrap_or(i32::MAX as usize);
-        let stated = [&[batch], &shape[1..]].concat();
-        let whole = Taken { start: 0, step: 1, len: batch };
-        if sliced(&stated, &starts, &ends, axes.as_deref(), steps.as_deref())?[0] != whole {
-            return Err("it cuts the batch".into());
-        }
+        let mut x = self.value(site, 0)?;
+        let shape = &self.shape(x)[self.lead..];
         let taken = sliced(shape, &starts, &ends, axes.as_deref(), steps.as_deref())?;
-        if taken[0].len != 1 {
-            return Err("it cuts the batch".into());
+        if self.lead == 0 {
+            // Of a batch that the model leaves open, only all of it is surely whole.
+            let batch = self.model.batch.unwrap_or(i32::MAX as usize);
+            let stated = [&[batch], &shape[1..]].concat();
+            let whole = Taken { start: 0, step: 1, len: batch };
+            if sliced(&stated, &starts, &ends, axes.as_deref(), steps.as_deref())?[0] != whole || taken[0].len != 1 {
+                return Err("it cuts the batch".into());
+            }
         }
-        let steps: Option<Vec<usize>> = taken.iter().map(|t| usize::try_from(t.step).ok()).collect();
-        let Some(steps) = steps else {
-            return refuse("it goes backwards (a negative step)", "positive steps have an encrypted form");
-        };
-        let out: Vec<usize> = taken.iter().map(|t| t.len).collect();
-        if out.contains(&0) {
+        if taken.iter().any(|t| t.len == 0) {
             return Err("it takes nothing".into());
         }
-        // One element needs no step; a long one would overflow nothing but a reader's patience.
-        let steps = steps.iter().zip(&out).map(|(&s, &n)| if n == 1 { 1 } else { s }).collect();
-        self.push(site, "", Op::Slice { x, starts: taken.iter().map(|t| t.start).collect(), steps }, &out)
+        if taken.iter().any(|t| t.step < 0 && t.len > 1) {
+            for (i, t) in taken.iter().enumerate() {
+                // Places lie inside the axis.
+                let place = |k: usize| (t.start as i64 + k as i64 * t.step) as usize;
+                x = self.pick(site, x, i + self.lead, (0..t.len).map(place).collect())?;
+            }
+            return Ok(x);
+        }
+        let front = |default: usize| vec![default; self.lead];
+        let (mut starts, mut steps, mut out) = (front(0), front(1), front(1));
+        for t in &taken {
+            starts.push(t.start);
+            // One element needs no step; a long one would overflow nothing but a reader's patience.
+            steps.push(if t.len == 1 { 1 } else { usize::try_from(t.step).unwrap_or(1) });
+            out.push(t.len);
+        }
+        self.push(site, "", Op::Slice { x, starts, steps }, &out)
     }
 
-    pub(super) fn pad(&mut self, site: &Site<'_>, config: &PadConfig) -> Result<Id<Value>, Stop> {
-        if config.mode != PadMode::Constant {
-            return refuse(format!("it pads in mode {}", config.mode.as_str()), "pad with zeros");
-        }
-        match config.constant_value {
-            ConstantValueInput::Static(0.0) => {}
-            ConstantValueInput::Static(v) => return refuse(format!("it pads with {v}"), "pad with zeros"),
-            ConstantValueInput::Runtime(_) => return Err("its value is not constant".into()),
-        }
-        let PadInput::Static(pads) = &config.pads else {
-            return Err("its pads are not constant".into());
+    /// Zeros or another number, the edge, the mirrored or the repeated elements around the operand.
+    pub(super) fn pad(&mut self, site: &Site<'_>) -> Result<Id<Value>, Stop> {
+        let node = site.proto;
+        let mut x = self.value(site, 0)?;
+        let rank = self.shape(x).len();
+        let pads = match self.constant(site, 1)? {
+            Some(data) => ints(data)?,
+            None => node.ints("pads")?.or(node.ints("paddings")?).ok_or("it has no pads")?.to_vec(),
         };
-        let x = self.value(site, 0)?;
-        if pads.len() != self.graph.value(x).shape.len() || pads.iter().any(|p| p.0.max(p.1) > MAX_GEOMETRY) {
+        let axes = match self.constant(site, 3)? {
+            Some(data) => ints(data)?,
+            None => (0..(rank - self.lead) as i64).collect(),
+        };
+        if pads.len() != 2 * axes.len() || pads.iter().any(|p| p.unsigned_abs() > MAX_GEOMETRY as u64) {
             return Err(format!("its pads are not two numbers up to {MAX_GEOMETRY} per axis").into());
         }
-        if pads[0] != (0, 0) {
+        let (mut before, mut after) = (vec![0isize; rank], vec![0isize; rank]);
+        for (i, &a) in axes.iter().enumerate() {
+            let at = self.axis(x, a)?;
+            (before[at], after[at]) = (pads[i] as isize, pads[i + axes.len()] as isize);
+        }
+        if (before[0], after[0]) != (0, 0) {
             return Err("it pads the batch".into());
         }
-        let (before, after) = pads.iter().copied().unzip();
-        self.push(site, "", Op::Pad { x, before, after }, &[])
+        let mode = node.string("mode")?.unwrap_or("constant");
+        if mode == "constant" {
+            let value = match self.constant(site, 2)? {
+                Some(data) => *numbers(data).first().ok_or("its value is empty")?,
+                None => node.float("value")?.unwrap_or(0.0),
+            };
+            // pad(x, v) == pad(x − v, 0) + v
+            x = self.shifted(site, x, -value)?;
+            x = self.pad_or_cut(site, x, &before, &after)?;
+            return self.shifted(site, x, value);
+        }
+        for at in 1..rank {
+            let extent = self.shape(x)[at] as isize;
+            let source = |i: isize| match mode {
+                "edge" => i.clamp(0, extent - 1),
+                "wrap" => i.rem_euclid(extent),
+                _ if extent == 1 => 0,
+                // ... 2 1 | 0 1 2 | 1 0 ...
+                _ => {
+                    let i = i.rem_euclid(2 * extent - 2);
+                    i.min(2 * extent - 2 - i)
+                }
+            };
+            if !matches!(mode, "edge" | "wrap" | "reflect") {
+                return refuse(format!("it pads in mode {mode:?}"), "pad by constant, edge, reflect or wrap");
+            }
+            // Sources lie inside the axis.
+            x = self.pick(site, x, at, (-before[at]..extent + after[at]).map(|i| source(i) as usize).collect())?;
+        }
+        Ok(x)
     }
 
     pub(super) fn reshape(&mut self, site: &Site<'_>, config: &ReshapeConfig) -> Result<Id<Value>, Stop> {
@@ -87,18 +130,18 @@ impl Converter<'_> {
         let x = self.value(site, 0)?;
         let mut target = target.clone();
         // The batch that the model was exported with is one row here.
-        if let (Some(first), Some(batch)) = (target.first_mut(), self.model.batch)
+        if let (Some(first), Some(batch), 0) = (target.first_mut(), self.model.batch, self.lead)
             && usize::try_from(*first) == Ok(batch)
         {
             *first = 1;
         }
-        let shape = reshaped(&self.graph.value(x).shape, &target, config.allowzero == Some(1))?;
+        let shape = reshaped(&self.shape(x)[self.lead..], &target, config.allowzero == Some(1))?;
         self.push_reshape(site, x, &shape)
     }
 
     pub(super) fn flatten(&mut self, site: &Site<'_>, at: usize) -> Result<Id<Value>, Stop> {
         let x = self.value(site, 0)?;
-        let shape = &self.graph.value(x).shape;
+        let shape = &self.shape(x)[self.lead..];
         if at > shape.len() {
             return Err(format!("its axis is not one of {} axes", shape.len()).into());
         }
@@ -113,8 +156,8 @@ impl Converter<'_> {
             Some(SqueezeInput::Runtime(_)) => return Err("its axes are not constant".into()),
         };
         let x = self.value(site, 0)?;
-        let shape = &self.graph.value(x).shape;
-        if axes.is_some_and(|axes| axes.iter().any(|&a| axis(a, shape.len()) == Ok(0))) {
+        let shape = &self.shape(x)[self.lead..];
+        if self.lead == 0 && axes.is_some_and(|axes| axes.iter().any(|&a| axis(a, shape.len()) == Ok(0))) {
             return Err("it removes the batch".into());
         }
         let shape = squeezed(shape, axes)?;
@@ -126,14 +169,16 @@ impl Converter<'_> {
             return Err("its axes are not constant".into());
         };
         let x = self.value(site, 0)?;
-        let shape = unsqueezed(&self.graph.value(x).shape, axes)?;
-        if axes.iter().any(|&a| axis(a, shape.len()) == Ok(0)) {
+        let shape = unsqueezed(&self.shape(x)[self.lead..], axes)?;
+        if self.lead == 0 && axes.iter().any(|&a| axis(a, shape.len()) == Ok(0)) {
             return Err("it puts an axis in front of the batch".into());
         }
         self.push_reshape(site, x, &shape)
     }
 
+    /// A reshape to ONNX's shape.
     fn push_reshape(&mut self, site: &Site<'_>, x: Id<Value>, shape: &[usize]) -> Result<Id<Value>, Stop> {
+        let shape = &[&self.shape(x)[..self.lead], shape].concat()[..];
         if shape.first() != Some(&1) || shape.len() < 2 {
             return refuse(
                 format!("its result {shape:?} does not keep the batch of 1 in front, apart from the channels"),
@@ -145,8 +190,8 @@ impl Converter<'_> {
 
     pub(super) fn transpose(&mut self, site: &Site<'_>, perm: &[i64]) -> Result<Id<Value>, Stop> {
         let x = self.value(site, 0)?;
-        let rank = self.graph.value(x).shape.len();
-        let perm: Vec<usize> = perm.iter().map(|&a| axis(a, rank)).collect::<Result<_, _>>()?;
+        let behind = perm.iter().map(|&a| self.axis(x, a)).collect::<Result<Vec<_>, _>>()?;
+        let perm = (0..self.lead).chain(behind).collect();
         self.push(site, "", Op::Transpose { x, perm }, &[])
     }
 }

@@ -3,12 +3,13 @@
 use fhe_ir::shape::infer;
 use fhe_ir::{Const, Data, Elem, Facts, Id, Op, Origin, Post, Value};
 use ndarray::ArrayD;
+use onnx_ir::NodeProto;
 
 use super::super::error::OnnxError;
-use super::super::layout::count;
+use super::super::layout::{axis, count};
 use super::super::limits::{self, MAX_ELEMENTS, MAX_SCANNED};
-use super::super::names::node_label;
-use super::super::proto::type_name;
+use super::super::names::{node_label, stem};
+use super::super::proto::{is_own_domain, type_name};
 use super::super::tensors;
 use super::{Converter, Known, Site, Stop, refuse};
 
@@ -57,7 +58,7 @@ impl Converter<'_> {
     }
 
     /// Counts numbers of a constant that a node looks through.
-    fn scan(&self, numbers: usize) -> Result<(), Stop> {
+    pub(super) fn scan(&self, numbers: usize) -> Result<(), Stop> {
         self.scanned.set(self.scanned.get().saturating_add(numbers));
         self.limited("numbers of constants to look through", self.scanned.get(), MAX_SCANNED)
     }
@@ -82,6 +83,13 @@ impl Converter<'_> {
             Some(Known::Const(data)) => data.shape().to_vec(),
             Some(Known::Refused(_) | Known::Unreadable(_)) | None => vec![],
         }
+    }
+
+    /// The shape that ONNX gives it.
+    pub(super) fn onnx_shape(&self, known: Option<&Known>) -> Vec<usize> {
+        let shape = self.shape_of(known);
+        let lead = if matches!(known, Some(Known::Value(_) | Known::Client(..))) { self.lead } else { 0 };
+        shape[lead..].to_vec()
     }
 
     /// The inputs of a node for messages.
@@ -114,7 +122,7 @@ impl Converter<'_> {
             None | Some(None) => Ok(None),
             Some(Some(_)) => refuse(
                 format!("its input {i} is an encrypted value, where a constant is wanted"),
-                "products of two encrypted values have no encrypted form yet",
+                "only products, sums and comparisons of two encrypted values have an encrypted form",
             ),
         }
     }
@@ -166,15 +174,29 @@ impl Converter<'_> {
         Id::new(self.graph.consts.len() - 1)
     }
 
-    /// A function that the client applies: it stays with the name until an output takes it.
-    pub(super) fn client(&mut self, site: &Site<'_>, post: Post) -> Result<Known, Stop> {
-        let (value, posts) = match site.inputs.first() {
-            Some(Some(Known::Value(id))) => (*id, vec![]),
-            Some(Some(Known::Client(id, posts))) if !posts.iter().any(|p| p.gives_indices()) => (*id, posts.clone()),
-            _ => return Err("it does not read a value".into()),
-        };
-        let posts = with_post(&posts, post)?;
-        posts.iter().try_fold(self.graph.value(value).shape.clone(), |shape, post| post.shape(&shape))?;
-        Ok(Known::Client(value, posts))
+    /// The axis of a value that an attribute names, in the IR's count: 0 is the batch.
+    pub(super) fn axis(&self, x: Id<Value>, at: i64) -> Result<usize, Stop> {
+        let rank = self.graph.value(x).shape.len() - self.lead;
+        Ok(axis(at, rank)? + self.lead)
+    }
+
+    /// Version of ONNX's own operator set.
+    pub(super) fn opset(&self) -> i64 {
+        let own = self.model.header.opset_import.iter().filter(|o| is_own_domain(&o.domain));
+        own.map(|o| o.version).max().unwrap_or(0)
+    }
+
+    /// Gives the results of a node, made after value number `first`, the names of its outputs.
+    pub(super) fn rename(&mut self, node: &NodeProto, first: usize, results: &[Known]) {
+        let own = stem(node, 0);
+        for (i, known) in results.iter().enumerate() {
+            let (Known::Value(id) | Known::Client(id, _)) = known else { continue };
+            let wanted = stem(node, i);
+            let name = &self.graph.value(*id).name;
+            let step = name.strip_prefix(&own).is_some_and(|rest| rest.starts_with('.'));
+            if id.index() >= first && step && *name != wanted && node.output.get(i).is_some_and(|o| !o.is_empty()) {
+                self.graph.values[id.index()].name = self.values.unique(&wanted);
+            }
+        }
     }
 }
