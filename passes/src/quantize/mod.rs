@@ -531,10 +531,33 @@ impl Quantizer<'_, '_, '_> {
         if let Some(f) = factors(&sa, &sb) {
             return (self.multiply(a, f, sb.clone()), b, sb);
         }
+        if let Some((scales, f)) = self.refined(a, &sa, &sb) {
+            let b = self.requantize_to(b, &scales);
+            return (self.multiply(a, f, scales.clone()), b, scales);
+        }
+        if let Some((scales, f)) = self.refined(b, &sb, &sa) {
+            let a = self.requantize_to(a, &scales);
+            return (a, self.multiply(b, f, scales.clone()), scales);
+        }
         // The coarser grid of each channel carries both; the other operand gets a table.
         let common: Vec<f32> = sa.iter().zip(&sb).map(|(a, b)| a.max(*b)).collect();
         let mut bring = |id: Id<Value>, own: &[f32]| if own == common { id } else { self.requantize_to(id, &common) };
         (bring(a, &sa), bring(b, &sb), common)
+    }
+
+    /// Whole parts of the steps of `x`, close to the finer steps of another value, when `x` has so few integers that it
+    /// stays narrow in these parts: its own steps would leave the other value as few (a truth value, say).
+    fn refined(&self, x: Id<Value>, own: &[f32], finer: &[f32]) -> Option<(Vec<f32>, Vec<i64>)> {
+        let value = self.new.new.value(x);
+        value.facts.seen.as_ref()?;
+        let most = (1u64 << (self.cx.options.bits.op_inputs + 1)) as f64;
+        let widths = seen_widths(value, own.len());
+        let part = |((own, finer), width): ((&f32, &f32), &f64)| {
+            let factor = (f64::from(*own) / f64::from(*finer)).round();
+            let narrow = factor >= 2.0 && factor * (width / f64::from(*own) + 1.0) <= most;
+            narrow.then_some(((f64::from(*own) / factor) as f32, factor as i64))
+        };
+        own.iter().zip(finer).zip(&widths).map(part).collect::<Option<Vec<_>>>().map(|parts| parts.into_iter().unzip())
     }
 
     /// `x·factors`, now in units of `scales`; nothing when all factors are 1 (scales differ by rounding only).

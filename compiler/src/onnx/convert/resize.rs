@@ -56,11 +56,11 @@ impl Converter<'_> {
         }
         let mode = node.string("mode")?.unwrap_or("nearest");
         for (axis, resized) in axes {
-            if axis == 0 {
-                return Err("it resizes the batch".into());
-            }
             if resized.from == resized.to && resized.scale == 1.0 {
                 continue;
+            }
+            if axis == 0 {
+                return Err("it resizes the batch".into());
             }
             let sources = (0..resized.to).map(|i| resized.source(coordinates, i)).collect::<Result<Vec<_>, _>>()?;
             let last = resized.from as f64 - 1.0;
