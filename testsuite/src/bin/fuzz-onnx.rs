@@ -39,6 +39,9 @@ struct Arguments {
     /// Leave out the models of FHE_DATA.
     #[arg(long)]
     bundled: bool,
+    /// Keep every mutant, not only those that are not stood.
+    #[arg(long)]
+    keep: bool,
     /// Folder for files that are not stood.
     #[arg(long, value_name = "DIR", default_value = "target/fuzz")]
     out: PathBuf,
@@ -70,6 +73,10 @@ fn fuzz(arguments: &Arguments) -> std::io::Result<bool> {
         threads: arguments.threads,
         time: Duration::from_secs(arguments.time),
     };
+    for index in plan.from..plan.from.saturating_add(if arguments.keep { plan.count } else { 0 }) {
+        let mutant = mutator.mutant(plan.seed, index);
+        write(&arguments.out, &Defect { index, what: mutant.what, wrong: "kept".into(), bytes: mutant.bytes });
+    }
     let start = Instant::now();
     let summary = run(&mutator, &plan, |defect| {
         write(&arguments.out, &defect);

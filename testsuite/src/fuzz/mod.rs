@@ -53,12 +53,12 @@ impl Random {
     /// The generator of a seed and an index.
     pub fn new(seed: u64, index: u64) -> Self {
         let mut random = Self(seed);
-        random.0 = random.next().wrapping_add(index);
-        Self(random.next())
+        random.0 = random.bits().wrapping_add(index);
+        Self(random.bits())
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -69,7 +69,7 @@ impl Random {
     /// A number below `n`; 0 when `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
         // The remainder is biased by less than 2^-40 for the sizes met here.
-        (self.next() % n.max(1) as u64) as usize
+        (self.bits() % n.max(1) as u64) as usize
     }
 
     /// One of a list.

@@ -95,7 +95,7 @@ fn flip(bytes: &mut [u8], random: &mut Random) -> String {
 fn overwrite(bytes: &mut [u8], random: &mut Random) -> String {
     let (at, length) = (random.below(bytes.len()), 1 + random.below(10));
     for byte in bytes.iter_mut().skip(at).take(length) {
-        *byte = [0, 0x7f, 0x80, 0xff, random.next() as u8][random.below(5)];
+        *byte = [0, 0x7f, 0x80, 0xff, random.bits() as u8][random.below(5)];
     }
     format!("{length} bytes from {at} on overwritten")
 }

@@ -247,7 +247,7 @@ fn change(kind: Kind, field: &mut Field, names: &[Vec<u8>], random: &mut Random)
             format!("real {} = {real}", field.number)
         }
         Value::Fixed64(b) => {
-            *b = random.next().to_le_bytes();
+            *b = random.bits().to_le_bytes();
             format!("real {}", field.number)
         }
         Value::Message(m) => {
