@@ -9,8 +9,11 @@ use fhe_testsuite::fuzz::{Mutator, memory, seeds};
 #[global_allocator]
 static ALLOCATOR: memory::Counting = memory::Counting;
 
+/// Of whole networks and hazards: the conformance cases of single operators are left to the program.
 fn mutator() -> Mutator {
-    Mutator::new(seeds(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models")).expect("the models can be read"))
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let of = |folder| seeds(&models.join(folder)).expect("the models can be read");
+    Mutator::new(["arrhythmia", "exporters", "hazards"].into_iter().flat_map(of).collect())
 }
 
 #[test]
