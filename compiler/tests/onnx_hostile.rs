@@ -278,3 +278,15 @@ fn operator_sets_are_read_once() {
     bytes.extend(field(8, &[0x10, 13]).repeat(100_000));
     assert!(attempt(&bytes));
 }
+
+#[test]
+fn networks_that_nobody_could_evaluate_are_refused() {
+    let mut model = Builder::new(13).input("x0", &["N", "1", "16384", "16384"]);
+    for i in 0..8 {
+        model = model.node("Relu", &[&format!("x{i}")], &format!("x{}", i + 1), vec![]);
+    }
+    assert!(refused(&model.output("x8").bytes()).contains("elements in all values"));
+    let pool = vec![ints("kernel_shape", &[4096, 4096]), ints("pads", &[2048; 4]), int("count_include_pad", 1)];
+    let model = Builder::new(13).input("x", &["N", "1", "1024", "1024"]).node("AveragePool", &["x"], "y", pool);
+    assert!(refused(&model.output("y").bytes()).contains("products and comparisons"));
+}

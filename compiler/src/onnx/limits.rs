@@ -8,6 +8,10 @@ pub const MAX_NODES: usize = 20_000;
 pub const MAX_RANK: usize = 8;
 /// Elements of one value.
 pub const MAX_ELEMENTS: usize = 1 << 28;
+/// Elements of all values: ResNet-152 on 224×224 pixels has 2^25.
+pub const MAX_ELEMENTS_IN_ALL: usize = 1 << 30;
+/// Products and comparisons of one evaluation: ResNet-152 on 224×224 pixels has 2^34.
+pub const MAX_PRODUCTS: usize = 1 << 40;
 /// Numbers in all constants that the reader makes: converted, transposed, scaled, folded. [`numbers`] is less for small
 /// files.
 pub const MAX_NUMBERS: usize = 1 << 28;

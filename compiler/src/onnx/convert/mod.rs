@@ -241,6 +241,10 @@ struct Converter<'m> {
     stated: Stated,
     /// Numbers in the constants made so far.
     numbers: usize,
+    /// Elements of all values so far.
+    elements: usize,
+    /// Products and comparisons of one evaluation so far.
+    products: usize,
     /// Numbers of constants looked through so far.
     scanned: Cell<usize>,
     /// Nodes that have values, by label and operator.
@@ -279,6 +283,8 @@ fn read(model: &Model) -> Result<Converter<'_>, OnnxError> {
         refused: vec![],
         stated: Stated::default(),
         numbers: 0,
+        elements: 0,
+        products: 0,
         scanned: Cell::new(0),
         origins: HashMap::new(),
         lead: 0,

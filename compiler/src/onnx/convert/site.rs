@@ -7,7 +7,7 @@ use onnx_ir::NodeProto;
 
 use super::super::error::OnnxError;
 use super::super::layout::{axis, count};
-use super::super::limits::{self, MAX_ELEMENTS, MAX_SCANNED};
+use super::super::limits::{self, MAX_ELEMENTS, MAX_ELEMENTS_IN_ALL, MAX_PRODUCTS, MAX_SCANNED};
 use super::super::names::{node_label, stem};
 use super::super::proto::{is_own_domain, type_name};
 use super::super::tensors;
@@ -136,6 +136,7 @@ impl Converter<'_> {
         if !count(&shape).is_some_and(|n| (1..=MAX_ELEMENTS).contains(&n)) {
             return Err(format!("its result of shape {shape:?} is empty, or above {MAX_ELEMENTS} elements").into());
         }
+        self.work(&op, &shape)?;
         let node = (node_label(site.proto).to_owned(), site.proto.op_type.clone());
         let from = match self.origins.get(&node) {
             Some(id) => *id,
@@ -149,6 +150,25 @@ impl Converter<'_> {
         let name = self.values.unique(&format!("{}{part}", site.stem));
         let facts = Facts::default();
         Ok(self.graph.push(Value { name, shape, elem: Elem::F32, op, facts, cipher: None, from: vec![from] }))
+    }
+
+    /// Counts what a value takes to evaluate: its elements, and products and comparisons for them.
+    fn work(&mut self, op: &Op, shape: &[usize]) -> Result<(), Stop> {
+        let elements = count(shape).unwrap_or(usize::MAX);
+        let each = match op {
+            Op::Dot { w, .. } | Op::Conv { w, .. } => {
+                let w = &self.graph.constant(*w).data;
+                w.len() / w.shape().first().copied().unwrap_or(1).max(1)
+            }
+            Op::AvgPool { geometry, .. } | Op::SumPool { geometry, .. } | Op::MaxPool { geometry, .. } => {
+                geometry.area()
+            }
+            _ => 1,
+        };
+        self.elements = self.elements.saturating_add(elements);
+        self.products = self.products.saturating_add(elements.saturating_mul(each));
+        self.limited("elements in all values", self.elements, MAX_ELEMENTS_IN_ALL)?;
+        self.limited("products and comparisons", self.products, MAX_PRODUCTS)
     }
 
     /// Appends a constant of finite reals.
