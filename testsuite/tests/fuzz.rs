@@ -19,11 +19,16 @@ fn mutator() -> Mutator {
 #[test]
 fn mutants_are_errors_or_graphs() {
     let plan = Plan { seed: 0, from: 0, count: 4000, threads: 2, time: Duration::from_secs(60) };
-    let summary = run(&mutator(), &plan, |defect| {
-        // It cannot be stopped, and the test must not wait for it.
-        eprintln!("mutant {}: {} ({})", defect.index, defect.wrong, defect.what);
-        std::process::exit(1);
-    });
+    let summary = run(
+        &mutator(),
+        &plan,
+        |defect| {
+            // It cannot be stopped, and the test must not wait for it.
+            eprintln!("mutant {}: {} ({})", defect.index, defect.wrong, defect.what);
+            std::process::exit(1);
+        },
+        |_| (),
+    );
     let defects: Vec<_> =
         summary.defects.iter().map(|d| format!("mutant {}: {} ({})", d.index, d.wrong, d.what)).collect();
     assert!(defects.is_empty(), "{defects:#?}");

@@ -78,10 +78,15 @@ fn fuzz(arguments: &Arguments) -> std::io::Result<bool> {
         write(&arguments.out, &Defect { index, what: mutant.what, wrong: "kept".into(), bytes: mutant.bytes });
     }
     let start = Instant::now();
-    let summary = run(&mutator, &plan, |defect| {
-        write(&arguments.out, &defect);
-        std::process::exit(1);
-    });
+    let summary = run(
+        &mutator,
+        &plan,
+        |defect| {
+            write(&arguments.out, &defect);
+            std::process::exit(1);
+        },
+        |index| eprintln!("index {index}"),
+    );
     report(&mutator, &plan, &summary, start.elapsed())?;
     summary.defects.iter().for_each(|d| write(&arguments.out, d));
     Ok(summary.defects.is_empty())

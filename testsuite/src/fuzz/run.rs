@@ -55,8 +55,12 @@ struct Worker {
     index: AtomicU64,
 }
 
-/// Runs the plan. A mutant beyond its time cannot be stopped: `hang` is told of it and should end the program.
-pub fn run(mutator: &Mutator, plan: &Plan, hang: impl Fn(Defect) + Sync) -> Summary {
+/// How often `progress` is told.
+const PROGRESS: Duration = Duration::from_secs(30);
+
+/// Runs the plan. A mutant beyond its time cannot be stopped: `hang` is told of it and should end the program. `progress`
+/// is told now and then from which index on a run could go on.
+pub fn run(mutator: &Mutator, plan: &Plan, hang: impl Fn(Defect) + Sync, progress: impl Fn(u64) + Sync) -> Summary {
     let (start, next, done) = (Instant::now(), AtomicU64::new(plan.from), AtomicBool::new(false));
     let summary = Mutex::new(Summary::default());
     let workers: Vec<Worker> =
@@ -64,8 +68,14 @@ pub fn run(mutator: &Mutator, plan: &Plan, hang: impl Fn(Defect) + Sync) -> Summ
     let millis = || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     thread::scope(|scope| {
         scope.spawn(|| {
+            let mut told = Instant::now();
             while !done.load(Ordering::Relaxed) {
                 thread::sleep(Duration::from_millis(50));
+                if told.elapsed() >= PROGRESS {
+                    told = Instant::now();
+                    // Every worker has at most one index in hand.
+                    progress(next.load(Ordering::Relaxed).saturating_sub(workers.len() as u64).max(plan.from));
+                }
                 for worker in &workers {
                     let began = worker.began.load(Ordering::Acquire);
                     let limit = u64::try_from(plan.time.as_millis()).unwrap_or(u64::MAX);
