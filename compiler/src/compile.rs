@@ -1,13 +1,15 @@
 //! A compilation: a float graph, data and options in; an artifact with its report out.
 
+use fhe_ir::Graph;
 use fhe_ir::artifact::Artifact;
 use fhe_ir::stats::Statistics;
-use fhe_ir::{Graph, Op, client, eval};
 use fhe_passes::manager::{Event, Flow, PassReport, PipelineError, run_pipeline};
 use fhe_passes::select_params::COST_MODEL;
 use fhe_passes::{Options, PassCx, Remark, pipeline};
 use ndarray::ArrayD;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+use crate::accuracy::{self, Accuracy};
 
 /// What a compilation works on.
 pub struct Job<'a> {
@@ -23,25 +25,6 @@ pub struct Job<'a> {
     pub labels: Option<&'a [usize]>,
     /// What the user did not say and was chosen for them.
     pub assumed: Vec<String>,
-}
-
-/// Fractions of rows on one data set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Accuracy {
-    /// Number of rows.
-    pub rows: usize,
-    /// Whether the fractions are against labels; otherwise they are agreement with the float model.
-    pub labelled: bool,
-    /// The float model.
-    pub float: f64,
-    /// The integer circuit without noise.
-    pub integer: f64,
-    /// The circuit with sampled noise; an integer network without parameters has none.
-    pub simulated: Option<f64>,
-    /// Rows whose class the noise changes.
-    pub changed_by_noise: Option<f64>,
-    /// Tables read outside their domain, as a fraction of all readings of the integer circuit.
-    pub saturated: f64,
 }
 
 /// What a compilation has to say: the `report` of the artifact.
@@ -77,9 +60,8 @@ pub struct Compiled {
 pub enum Outcome {
     /// All passes ran.
     Circuit(Box<Compiled>),
-    /// `--stop-after`, or a pipeline that ends before the circuit: the graph so far, and its accuracy once it is one of
-    /// integers and rows are given.
-    Stopped(Box<Graph>, Option<Accuracy>),
+    /// `--stop-after`, or a pipeline that ends before the circuit: the graph so far.
+    Stopped(Box<Graph>),
 }
 
 /// Compiles with the default pipeline.
@@ -98,13 +80,13 @@ pub fn compile_with(
     let mut cx = PassCx::new(options, calibration);
     cx.budget = budget;
     let (graph, passes) = run_pipeline(model.clone(), passes, &mut cx, observe)?;
-    let accuracy = (!evaluate.is_empty() && !graph.phase.is_real())
-        .then(|| measure(&model, &graph, evaluate, labels, options.seed))
+    if graph.phase != fhe_ir::Phase::Circuit {
+        return Ok(Outcome::Stopped(Box::new(graph)));
+    }
+    let accuracy = (!evaluate.is_empty())
+        .then(|| accuracy::measure(&model, &graph, evaluate, labels, options.seed))
         .transpose()
         .map_err(|source| fhe_passes::PassError::BadCalibration { source })?;
-    if graph.phase != fhe_ir::Phase::Circuit {
-        return Ok(Outcome::Stopped(Box::new(graph), accuracy));
-    }
     let report = Report {
         compiler: env!("CARGO_PKG_VERSION"),
         options: options.clone(),
@@ -126,41 +108,5 @@ pub fn predicted_ns(graph: &Graph) -> f64 {
         stats.total.bootstraps as f64 * cost.pbs_ns(p)
             + stats.total.keyswitches as f64 * cost.ks_ns(p)
             + stats.total.clear_products as f64 * cost.linear_ns(p)
-    })
-}
-
-/// Accuracy of a model and its integer network or circuit on rows, against labels or against the float model.
-///
-/// # Panics
-/// When the network is not one of integers.
-pub fn measure(
-    model: &Graph,
-    network: &Graph,
-    rows: &[ArrayD<f32>],
-    labels: Option<&[usize]>,
-    seed: u64,
-) -> Result<Accuracy, client::ClientError> {
-    let checked = client::check_inputs(model, rows)?;
-    let ints: Vec<_> =
-        rows.iter().enumerate().map(|(i, x)| client::quantize_rows(network, i, x)).collect::<Result<_, _>>()?;
-    let scores = |graph: &Graph, y: &ArrayD<f32>| client::classes(&client::scores(&graph.outputs[0].post, y));
-    let float = scores(model, &eval::float(model, &checked)[0]);
-    let exact = eval::integer(network, &ints);
-    let classes = |e: &eval::Evaluation| scores(network, &client::dequantize(network, 0, &e.outputs[0]));
-    let integer = classes(&exact);
-    let simulated = (network.phase == fhe_ir::Phase::Circuit).then(|| classes(&eval::simulate(network, &ints, seed)));
-    let reference = labels.unwrap_or(&float);
-    let agree =
-        |a: &[usize], b: &[usize]| a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / a.len().max(1) as f64;
-    let reads = |v: &&fhe_ir::Value| matches!(v.op, Op::Pbs { .. } | Op::Lut { .. } | Op::Map { .. });
-    let readings: usize = network.values.iter().filter(reads).map(|v| v.elements()).sum::<usize>() * float.len();
-    Ok(Accuracy {
-        rows: float.len(),
-        labelled: labels.is_some(),
-        float: agree(&float, reference),
-        integer: agree(&integer, reference),
-        simulated: simulated.as_ref().map(|s| agree(s, reference)),
-        changed_by_noise: simulated.as_ref().map(|s| 1.0 - agree(&integer, s)),
-        saturated: exact.saturated.iter().sum::<u64>() as f64 / readings.max(1) as f64,
     })
 }

@@ -3,6 +3,7 @@
 //! Reads ONNX and npy files, runs the pipeline of `fhe-passes`, writes artifacts and reports. Nothing here computes on
 //! ciphertexts, and `tfhe` is not linked.
 
+pub mod accuracy;
 pub mod arguments;
 pub mod compile;
 pub mod data;

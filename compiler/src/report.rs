@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use fhe_ir::stats::{NodeStats, Statistics};
 
-use crate::compile::{Accuracy, Report};
+use crate::accuracy::Accuracy;
+use crate::compile::Report;
 
 /// The lines that a plain compile prints; `next` is the command to type.
 pub fn summary(report: &Report, next: &str) -> String {
@@ -29,14 +30,12 @@ pub fn summary(report: &Report, next: &str) -> String {
     text
 }
 
-/// An accuracy in one line.
-pub fn accuracy(a: &Accuracy) -> String {
-    let (f, i) = (100.0 * a.float, 100.0 * a.integer);
-    let simulated = a.simulated.map_or(String::new(), |s| format!("   encrypted (simulated) {:.2} %", 100.0 * s));
+fn accuracy(a: &Accuracy) -> String {
+    let (f, i, s) = (100.0 * a.float, 100.0 * a.integer, 100.0 * a.simulated);
     if a.labelled {
-        format!("float {f:.2} %   integer {i:.2} %{simulated}   on {} rows", a.rows)
+        format!("float {f:.2} %   integer {i:.2} %   encrypted (simulated) {s:.2} %   on {} rows", a.rows)
     } else {
-        format!("agrees with the float model: integer {i:.2} %{simulated}   on {} rows", a.rows)
+        format!("agrees with the float model: integer {i:.2} %   encrypted (simulated) {s:.2} %   on {} rows", a.rows)
     }
 }
 
@@ -84,7 +83,7 @@ pub fn statistics(report: &Report) -> String {
         let _ = writeln!(
             text,
             "          noise changes {:.2} % of the classes; {:.4} % of the readings saturate",
-            100.0 * a.changed_by_noise.unwrap_or(0.0),
+            100.0 * a.changed_by_noise,
             100.0 * a.saturated
         );
     }

@@ -53,10 +53,10 @@ impl Sweep {
         let row = match result {
             Ok(r) => {
                 let s = &r.statistics;
-                let accuracy = r.accuracy.as_ref().map_or(",,,".into(), |a| {
-                    let simulated = a.simulated.map_or(String::new(), |s| format!("{s:.4}"));
-                    format!("{},{:.4},{:.4},{simulated}", a.rows, a.float, a.integer)
-                });
+                let accuracy = r
+                    .accuracy
+                    .as_ref()
+                    .map_or(",,,".into(), |a| format!("{},{:.4},{:.4},{:.4}", a.rows, a.float, a.integer, a.simulated));
                 format!(
                     "{key},{accuracy},{},{:.2},{},{:.3},{},",
                     s.total.bootstraps,

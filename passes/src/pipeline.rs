@@ -82,8 +82,12 @@ pub static DEFAULT: &[&dyn Pass] = &[
     &LowerCircuit,
 ];
 
-/// The passes of [`DEFAULT`] that make integers with tables of a network, without the choice of parameters.
-pub static INTEGER: &[&dyn Pass] = DEFAULT.split_at(DEFAULT.len() - 3).0;
+/// The part of [`DEFAULT`] that ends with the integer network: what follows is for noise, and needs parameters of the
+/// scheme or finds them.
+pub fn integer() -> &'static [&'static dyn Pass] {
+    let end = DEFAULT.iter().position(|pass| pass.name() == FillDomains.name());
+    &DEFAULT[..end.unwrap_or(DEFAULT.len())]
+}
 
 /// The passes of [`DEFAULT`] in front of calibration.
 pub(crate) fn float_passes() -> impl Iterator<Item = &'static dyn Pass> {

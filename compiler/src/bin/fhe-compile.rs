@@ -7,10 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fhe_compiler::compile::{Compiled, Job, Outcome, compile_with};
 use fhe_compiler::dev::DevArgs;
 use fhe_compiler::failure::Failure;
-use fhe_compiler::{arguments, data, inspect, onnx, report, sweep};
+use fhe_compiler::{accuracy, arguments, data, inspect, onnx, report, sweep};
 use fhe_ir::{Graph, SecurityCurve, client};
 use fhe_passes::params::ErrorTarget;
-use fhe_passes::{CalibrationMethod, Options, Ranges, pipeline};
+use fhe_passes::{CalibrationMethod, Options, PassError, Ranges, pipeline};
 use ndarray::ArrayD;
 
 /// Compiles a trained ONNX model into a circuit that runs on encrypted inputs.
@@ -70,9 +70,10 @@ struct Compile {
     /// Use only the first rows of --evaluate.
     #[arg(long, value_name = "ROWS", requires = "evaluate")]
     evaluate_rows: Option<usize>,
-    /// Stop before cryptographic parameters are chosen: only the accuracy of the integer network is of interest.
-    #[arg(long, requires = "evaluate", conflicts_with_all = ["output", "stats", "sweep"])]
-    integer_only: bool,
+    /// Measure the float model and the integer circuit, and end there: parameters are not chosen, nothing is written.
+    /// Lists of --n-bits and --rounding give one line each.
+    #[arg(long, requires = "evaluate", conflicts_with_all = ["p_error", "global_p_error", "output", "sweep", "stats"])]
+    accuracy_only: bool,
     /// How finely tables read accumulators: 2^N boxes, or off for one box per integer. A list sweeps.
     #[arg(long, value_name = "N|off", default_value = "6")]
     rounding: String,
@@ -149,6 +150,9 @@ fn compile_command(args: &Compile) -> Result<(), Failure> {
     let list = |text: &str| arguments::expand(text);
     let p_errors = args.p_error.as_deref().map_or(vec![String::new()], list);
     let (bits, roundings) = (list(&args.n_bits), list(&args.rounding));
+    if args.accuracy_only {
+        return accuracy_only(args, &model, &rows, &bits, &roundings);
+    }
     let single = bits.len() * roundings.len() * p_errors.len() == 1 && args.sweep.is_none();
     if single {
         let options = options(args, &bits[0], &roundings[0], &p_errors[0], &mut assumed)?;
@@ -176,7 +180,7 @@ fn compile_command(args: &Compile) -> Result<(), Failure> {
                 });
                 let added = match &result {
                     Ok(Outcome::Circuit(c)) => sweep.add([n, r, p_label], Ok(&c.report)),
-                    Ok(Outcome::Stopped(..)) => Ok(()),
+                    Ok(Outcome::Stopped(_)) => Ok(()),
                     Err(e) => sweep.add([n, r, p_label], Err(&e.to_string())),
                 };
                 added.map_err(unwritable)?;
@@ -186,6 +190,49 @@ fn compile_command(args: &Compile) -> Result<(), Failure> {
         }
     }
     print!("{}", std::fs::read_to_string(&file).map_err(unwritable)?);
+    Ok(())
+}
+
+/// Prints the accuracy of the integer network of every combination; noise, which needs parameters, is left out.
+fn accuracy_only(
+    args: &Compile,
+    model: &Graph,
+    rows: &Rows,
+    bits: &[String],
+    roundings: &[String],
+) -> Result<(), Failure> {
+    let bad_rows = |source| fhe_passes::manager::PipelineError::Pass(PassError::BadCalibration { source });
+    let float = accuracy::float(model, &rows.evaluate).map_err(bad_rows)?;
+    let reference = rows.labels.as_deref().unwrap_or(&float);
+    let percent = |classes: &[usize]| 100.0 * accuracy::agreement(classes, reference);
+    for n in bits {
+        for r in roundings {
+            let options = options(args, n, r, "", &mut vec![])?;
+            let mut observer = args.dev.observer()?;
+            let passes = args.dev.pipeline(pipeline::integer())?;
+            let job = job(model, rows, &options, vec![]);
+            let outcome = compile_with(job, &passes, args.dev.bisect_limit(), |e| observer.event(e));
+            observer.finish()?;
+            let graph = match outcome? {
+                Outcome::Stopped(graph) => graph,
+                Outcome::Circuit(compiled) => Box::new(compiled.artifact.circuit),
+            };
+            if graph.phase < fhe_ir::Phase::Ranged {
+                let advice = format!("the passes end in phase {}, before there are integers to evaluate", graph.phase);
+                return Err(Failure::usage("--accuracy-only", advice));
+            }
+            let integer = accuracy::integer(&graph, &rows.evaluate).map_err(bad_rows)?;
+            let against = if rows.labels.is_some() { "accuracy" } else { "agreement with the float model" };
+            println!(
+                "n-bits {n} rounding {r}: {against} float {:.2} %   integer {:.2} %   on {} rows, {:.4} % of the \
+                 readings saturate",
+                percent(&float),
+                percent(&integer.classes),
+                float.len(),
+                100.0 * integer.saturated
+            );
+        }
+    }
     Ok(())
 }
 
@@ -327,21 +374,13 @@ fn compile_one(
     options: &Options,
     assumed: Vec<String>,
 ) -> Result<(), Failure> {
-    let passes = if args.integer_only { pipeline::INTEGER } else { pipeline::DEFAULT };
-    let passes = args.dev.pipeline(passes)?;
+    let passes = args.dev.pipeline(pipeline::DEFAULT)?;
     let mut observer = args.dev.observer()?;
     let outcome =
         compile_with(job(&model, rows, options, assumed), &passes, args.dev.bisect_limit(), |e| observer.event(e));
     observer.finish()?;
     match outcome? {
-        Outcome::Stopped(graph, accuracy) => {
-            if !args.integer_only {
-                print!("{}", fhe_ir::text::to_text(&graph));
-            }
-            if let Some(accuracy) = accuracy {
-                eprintln!("accuracy  {}", report::accuracy(&accuracy));
-            }
-        }
+        Outcome::Stopped(graph) => print!("{}", fhe_ir::text::to_text(&graph)),
         Outcome::Circuit(compiled) => write(args, path, &compiled)?,
     }
     Ok(())

@@ -104,7 +104,7 @@ fn passes(graph: Graph, shapes: &[Vec<usize>]) -> Verdict {
         assumed: vec![],
     };
     match compile_with(job, &passes, None, |_| Flow::Continue) {
-        Ok(Outcome::Circuit(_) | Outcome::Stopped(..)) => Verdict::Accepted("quantized".into()),
+        Ok(Outcome::Circuit(_) | Outcome::Stopped(_)) => Verdict::Accepted("quantized".into()),
         Err(error @ (PipelineError::Broken { .. } | PipelineError::WrongPhase { .. })) => {
             Verdict::Defect(error.to_string())
         }
