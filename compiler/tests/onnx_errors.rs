@@ -5,7 +5,7 @@ mod onnx_support;
 
 use std::collections::BTreeMap;
 
-use fhe_compiler::onnx::{OnnxError, ReadOptions, read_bytes, read_file};
+use fhe_compiler::onnx::{Batch, OnnxError, ReadOptions, read_bytes, read_file};
 use miette::Diagnostic;
 use onnx_ir::TensorProto;
 use onnx_support::{Builder, int, ints, real};
@@ -108,7 +108,7 @@ fn open_extents_ask_for_a_value() {
         Builder::new(17).input("x", &["N", "1", "H", "W"]).node("Relu", &["x"], "y", vec![]).output("y").bytes();
     let read = |dims: &[(&str, usize)]| {
         let dims: BTreeMap<String, usize> = dims.iter().map(|(n, v)| ((*n).into(), *v)).collect();
-        read_bytes("m", &bytes, &ReadOptions { dims })
+        read_bytes("m", &bytes, &ReadOptions { dims, ..Default::default() })
     };
     let (message, code, help) = refusal(read(&[("W", 8)]));
     assert_eq!(code, "onnx::dynamic-shape");
@@ -129,9 +129,9 @@ fn open_extents_ask_for_a_value() {
 }
 
 #[test]
-fn inputs_are_float_tensors_with_a_batch() {
+fn inputs_are_tensors_of_numbers_with_a_batch() {
     for (elem, dims, reason) in [
-        (7, &["N", "4"][..], "int64"),
+        (8, &["N", "4"][..], "string"),
         (1, &["4"], "1 axes"),
         (1, &["1", "1", "1", "1", "1", "1", "1", "1", "1"], "9 axes"),
     ] {
@@ -152,8 +152,40 @@ fn a_batch_that_the_model_states_is_one_row() {
 }
 
 #[test]
+fn inputs_without_a_batch_are_one_row() {
+    let options = ReadOptions { batch: Batch::Absent, ..Default::default() };
+    for (dims, shape) in [(&[][..], &[1, 1][..]), (&["4"], &[1, 4]), (&["2", "3"], &[1, 2, 3])] {
+        let model = Builder::new(17).input_of("x", 7, dims).node("Abs", &["x"], "y", vec![]).output("y");
+        let graph = read_bytes("m", &model.bytes(), &options).unwrap();
+        assert!(graph.values.iter().all(|v| v.shape == shape), "{dims:?}");
+    }
+    let open = Builder::new(17).input("x", &["N", "4"]).node("Abs", &["x"], "y", vec![]).output("y");
+    assert_eq!(refusal(read_bytes("m", &open.bytes(), &options)).1, "onnx::dynamic-shape");
+}
+
+#[test]
+fn a_part_of_the_batch_is_refused() {
+    let cut = |batch: &str, end: i64| {
+        let model = Builder::new(17).input("x", &[batch, "4"]).ints("s", &[0]).ints("e", &[end]).ints("a", &[0]);
+        model.node("Slice", &["x", "s", "e", "a"], "y", vec![]).output("y").read()
+    };
+    for (batch, end) in [("8", 3), ("N", 3), ("8", -1)] {
+        assert!(refusal(cut(batch, end)).0.contains("it cuts the batch"), "{batch} {end}");
+    }
+    assert!(cut("8", 8).is_ok() && cut("N", i64::MAX).is_ok() && cut("1", 1).is_ok());
+}
+
+#[test]
+fn operator_set_6_broadcasts_at_an_axis() {
+    let model = Builder::new(6).input("x", &["N", "2", "3"]).reals("c", &[2], &[10.0, 20.0]);
+    let model = model.node("Add", &["x", "c"], "y", vec![int("broadcast", 1), int("axis", 1)]).output("y");
+    let x = ndarray::ArrayD::zeros(vec![1, 2, 3]);
+    assert_eq!(model.run(&[x])[0].as_slice(), Some(&[10.0, 10.0, 10.0, 20.0, 20.0, 20.0][..]));
+}
+
+#[test]
 fn operator_sets_out_of_range() {
-    for model in [relu().no_opset(), Builder::new(6), Builder::new(99)] {
+    for model in [relu().no_opset(), Builder::new(5), Builder::new(99)] {
         let model = model.input("z", &["N", "4"]).node("Relu", &["z"], "w", vec![]).output("w");
         assert_eq!(refusal(model.read()).1, "onnx::opset");
     }

@@ -101,6 +101,9 @@ struct Compile {
     /// Value of a symbolic extent of an input.
     #[arg(long = "dim", value_name = "NAME=EXTENT", value_parser = arguments::dim)]
     dims: Vec<(String, usize)>,
+    /// The model's inputs have no batch axis: each is one row.
+    #[arg(long)]
+    no_batch: bool,
     /// Where to write the circuit (default: the model's name with .fhe).
     #[arg(short, long, value_name = "FILE.fhe")]
     output: Option<PathBuf>,
@@ -144,7 +147,8 @@ fn compile_command(args: &Compile) -> Result<(), Failure> {
         return args.dev.list();
     }
     let path = args.model.as_deref().expect("clap demands the model");
-    let model = onnx::read_file(path, &onnx::ReadOptions { dims: args.dims.iter().cloned().collect() })?;
+    let batch = if args.no_batch { onnx::Batch::Absent } else { onnx::Batch::First };
+    let model = onnx::read_file(path, &onnx::ReadOptions { dims: args.dims.iter().cloned().collect(), batch })?;
     let mut assumed = vec![];
     let rows = Rows::load(args, &model, &mut assumed)?;
     let list = |text: &str| arguments::expand(text);

@@ -129,7 +129,8 @@ macro_rules! either {
     };
 }
 
-fn into_shape(data: &Data, shape: &[usize]) -> Result<Data, String> {
+/// The same numbers, row-major, in another shape.
+pub(super) fn into_shape(data: &Data, shape: &[usize]) -> Result<Data, String> {
     let refuse = || format!("{:?} cannot be reshaped to {shape:?}", data.shape());
     if count(shape) != Some(data.len()) || shape.len() > MAX_RANK {
         return Err(refuse());

@@ -94,7 +94,7 @@ pub enum OnnxError {
     #[error("input {input:?} of model {model:?} {reason}")]
     #[diagnostic(
         code("onnx::input"),
-        help("an input is a float tensor `[batch, channels, ...]`; convert integers outside the model")
+        help("an input is a tensor of numbers `[batch, channels, ...]`; `--no-batch` reads one without a batch")
     )]
     Input {
         /// Name of the model.

@@ -25,10 +25,12 @@ pub const MAX_PORTS: usize = 1024;
 pub const MAX_ENTRIES: usize = 4096;
 /// Strides, dilations, kernels, groups, pads.
 pub const MAX_GEOMETRY: usize = 1 << 20;
-/// Oldest operator set whose broadcasting is the one of today.
-pub const LOWEST_OPSET: i64 = 7;
-/// Newest operator set that `onnx-ir` knows.
-pub const HIGHEST_OPSET: i64 = 24;
+/// Oldest operator set that is read: the first one with today's attributes, but for broadcasting.
+pub const LOWEST_OPSET: i64 = 6;
+/// Newest operator set that is read. From 25 on, operators of networks have changed in their element types only.
+pub const HIGHEST_OPSET: i64 = 27;
+/// Operator sets that `onnx-ir` knows.
+pub(super) const KNOWN_OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
 
 /// Most numbers in all constants that are made of a file of `bytes` bytes: four for each byte, and [`MAX_GROWN`] that a
 /// file of any size may ask for.

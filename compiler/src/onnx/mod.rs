@@ -13,6 +13,7 @@ mod constant;
 mod convert;
 mod error;
 mod external;
+mod inputs;
 mod layout;
 pub mod limits;
 mod names;
@@ -38,8 +39,20 @@ pub use error::{DynamicDim, OnnxError, UnsupportedNode};
 /// What the model leaves open.
 #[derive(Clone, Debug, Default)]
 pub struct ReadOptions {
-    /// Values for symbolic extents of inputs, by name. The first axis is the batch: it is always 1.
+    /// Values for symbolic extents of inputs, by name. The batch is always 1.
     pub dims: BTreeMap<String, usize>,
+    /// Where the inputs have their batch.
+    pub batch: Batch,
+}
+
+/// Which axis of the inputs counts the rows, each of which is encrypted on its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Batch {
+    /// The first axis.
+    #[default]
+    First,
+    /// None: an input is one row. The graph's values have an axis of extent 1 in front of those of the model.
+    Absent,
 }
 
 /// The graph of an ONNX model in memory; `name` is what messages and listings call it. External data are refused: there

@@ -6,13 +6,14 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use onnx_ir::{AttributeType, GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use onnx_ir::{AttributeType, GraphProto, Message, ModelProto, NodeProto, TensorProto};
 
-use super::error::{DynamicDim, OnnxError};
+use super::error::OnnxError;
 use super::external::{self, is_external};
-use super::limits::{self, HIGHEST_OPSET, LOWEST_OPSET, MAX_BYTES, MAX_ELEMENTS, MAX_NODES, MAX_PORTS, MAX_RANK};
+use super::inputs::{Input, Inputs, inputs};
+use super::limits::{self, HIGHEST_OPSET, KNOWN_OPSETS, LOWEST_OPSET, MAX_BYTES, MAX_NODES, MAX_PORTS, MAX_RANK};
 use super::names::node_label;
-use super::{ReadOptions, wire};
+use super::{Batch, ReadOptions, wire};
 
 /// A checked model.
 pub(super) struct Model {
@@ -20,12 +21,16 @@ pub(super) struct Model {
     pub(super) name: String,
     /// Bytes of the file and its external data.
     pub(super) bytes: u64,
-    /// A model without a graph: operator sets.
+    /// A model without a graph: operator sets, as `onnx-ir` knows them.
     pub(super) header: ModelProto,
+    /// Version of ONNX's own operator set.
+    pub(super) opset: i64,
+    /// Axes that values have in front of those of ONNX: 0 when ONNX's first axis is the batch, 1 when it has none.
+    pub(super) lead: usize,
     /// The batch that the inputs state, if they do; shapes inside the model may repeat it.
     pub(super) batch: Option<usize>,
     /// Inputs with their shapes, batch 1.
-    pub(super) inputs: Vec<(String, Vec<usize>)>,
+    pub(super) inputs: Vec<Input>,
     /// Nodes that the outputs need, operands before users.
     pub(super) nodes: Vec<NodeProto>,
     /// Tensors of the file by name.
@@ -49,10 +54,11 @@ pub(super) fn load(name: &str, bytes: &[u8], folder: Option<&Path>, options: &Re
     if graph.node.is_empty() && graph.output.is_empty() {
         return Err(OnnxError::NotOnnx { model: name.into(), reason: "its graph is empty".into() });
     }
-    let header = operator_sets(name, &model)?;
+    let (opset, header) = operator_sets(name, &model)?;
     check_graph(name, &graph)?;
     let read = needed(&graph);
-    let (inputs, batch) = inputs(name, &graph, options)?;
+    let Inputs { list: inputs, batch } = inputs(name, &graph, options)?;
+    let lead = usize::from(options.batch == Batch::Absent);
     let outputs = graph.output.into_iter().map(|o| o.name).collect();
     let mut nodes = graph.node;
     nodes.retain(|n| n.output.iter().any(|o| read.contains(o)));
@@ -66,7 +72,8 @@ pub(super) fn load(name: &str, bytes: &[u8], folder: Option<&Path>, options: &Re
     let outside = initializers.iter_mut().chain(literals).filter(|t| is_external(t)).collect();
     let total = read_outside(name, outside, folder, bytes.len() as u64)?;
     let initializers = initializers.into_iter().map(|t| (t.name.clone(), t)).collect();
-    Ok(Model { name: name.into(), bytes: total, header, batch, inputs, nodes, initializers, outputs, read })
+    let bytes = total;
+    Ok(Model { name: name.into(), bytes, header, opset, lead, batch, inputs, nodes, initializers, outputs, read })
 }
 
 fn decode(name: &str, bytes: &[u8]) -> Result<ModelProto, OnnxError> {
@@ -86,8 +93,9 @@ fn decode(name: &str, bytes: &[u8]) -> Result<ModelProto, OnnxError> {
     ModelProto::parse_from_bytes(bytes).map_err(|e| not_onnx(e.to_string()))
 }
 
-/// The operator sets that nodes are configured with: ONNX's own, and that of scikit-learn's models.
-fn operator_sets(name: &str, model: &ModelProto) -> Result<ModelProto, OnnxError> {
+/// The version of ONNX's own operator set, and the sets that nodes are configured with: ONNX's own, and that of
+/// scikit-learn's models.
+fn operator_sets(name: &str, model: &ModelProto) -> Result<(i64, ModelProto), OnnxError> {
     let newest = |own: fn(&str) -> bool| model.opset_import.iter().filter(|o| own(&o.domain)).map(|o| o.version).max();
     let refuse = |found: String| OnnxError::Opset { model: name.into(), found };
     let own = newest(is_own_domain).ok_or_else(|| refuse("none".into()))?;
@@ -95,7 +103,9 @@ fn operator_sets(name: &str, model: &ModelProto) -> Result<ModelProto, OnnxError
         return Err(refuse(own.to_string()));
     }
     let mut header = ModelProto { ir_version: 8, ..Default::default() };
-    let sets = [("", Some(own)), (ML_DOMAIN, newest(|domain| domain == ML_DOMAIN))];
+    // Outside the sets that `onnx-ir` knows, what is different is looked after here: `legacy`, and new element types.
+    let known = own.clamp(*KNOWN_OPSETS.start(), *KNOWN_OPSETS.end());
+    let sets = [("", Some(known)), (ML_DOMAIN, newest(|domain| domain == ML_DOMAIN))];
     for (domain, version) in sets {
         let Some(version) = version else { continue };
         header.opset_import.push(Default::default());
@@ -103,7 +113,7 @@ fn operator_sets(name: &str, model: &ModelProto) -> Result<ModelProto, OnnxError
             (set.domain, set.version) = (domain.into(), version);
         }
     }
-    Ok(header)
+    Ok((own, header))
 }
 
 /// Domain of scikit-learn's operators.
@@ -213,95 +223,6 @@ fn read_outside(
     let mut reader = external::Reader::new(name, folder, bytes);
     tensors.into_iter().try_for_each(|t| reader.fill(t))?;
     Ok(reader.bytes())
-}
-
-type Inputs = (Vec<(String, Vec<usize>)>, Option<usize>);
-
-/// Shapes of the inputs with batch 1, and the batch they state when it is another number.
-fn inputs(name: &str, graph: &GraphProto, options: &ReadOptions) -> Result<Inputs, OnnxError> {
-    let tensors: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
-    let real: Vec<&ValueInfoProto> = graph.input.iter().filter(|i| !tensors.contains(i.name.as_str())).collect();
-    let mut dims = vec![];
-    for input in &real {
-        dims.push(input_dims(name, input)?);
-    }
-    let batch_names: HashSet<&str> = dims.iter().filter_map(|d| d[0].1).collect();
-    check_options(options, &dims, &batch_names)?;
-
-    let (mut open, mut shapes, mut batch) = (vec![], vec![], None);
-    for (input, dims) in real.iter().zip(&dims) {
-        let mut shape = vec![1];
-        batch = batch.max(dims[0].0);
-        for (axis, (extent, symbol)) in dims.iter().enumerate().skip(1) {
-            let given = symbol.and_then(|s| options.dims.get(s).copied());
-            let is_batch = symbol.is_some_and(|s| batch_names.contains(s));
-            match extent.or(given).or(is_batch.then_some(1)) {
-                Some(n) => shape.push(n),
-                None => open.push(DynamicDim { input: input.name.clone(), axis, name: symbol.map(Into::into) }),
-            }
-        }
-        let elements = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).unwrap_or(usize::MAX);
-        if elements > MAX_ELEMENTS {
-            let what = format!("elements in input {:?}", input.name);
-            let (got, limit) = (elements as u64, MAX_ELEMENTS as u64);
-            return Err(OnnxError::Limit { model: name.into(), what, got, limit });
-        }
-        shapes.push((input.name.clone(), shape));
-    }
-    if open.is_empty() { Ok((shapes, batch)) } else { Err(OnnxError::DynamicShape { model: name.into(), dims: open }) }
-}
-
-/// An extent and its symbol, as far as stated.
-type Dim<'a> = (Option<usize>, Option<&'a str>);
-
-fn input_dims<'a>(name: &str, input: &'a ValueInfoProto) -> Result<Vec<Dim<'a>>, OnnxError> {
-    let refuse = |reason: String| OnnxError::Input { model: name.into(), input: input.name.clone(), reason };
-    let Some(ty) = input.type_.as_ref().filter(|t| t.has_tensor_type()).map(|t| t.tensor_type()) else {
-        return Err(refuse("is not a tensor, or has no type".into()));
-    };
-    if !matches!(ty.elem_type, FLOAT | FLOAT16 | DOUBLE | BFLOAT16) {
-        return Err(refuse(format!("has elements of type {}, not float", type_name(ty.elem_type))));
-    }
-    let Some(shape) = ty.shape.as_ref() else {
-        return Err(refuse("has no shape".into()));
-    };
-    if !(2..=MAX_RANK).contains(&shape.dim.len()) {
-        return Err(refuse(format!("has {} axes, not 2 to {MAX_RANK}: batch, channels, ...", shape.dim.len())));
-    }
-    // Exporters write 0 or -1 for an extent they do not know.
-    Ok(shape
-        .dim
-        .iter()
-        .map(|d| {
-            let extent = d.has_dim_value().then(|| d.dim_value()).filter(|&v| v > 0);
-            let symbol = d.has_dim_param().then(|| d.dim_param()).filter(|s| !s.is_empty());
-            (extent.map(|v| usize::try_from(v).unwrap_or(usize::MAX)), symbol)
-        })
-        .collect())
-}
-
-fn check_options(options: &ReadOptions, dims: &[Vec<Dim<'_>>], batch: &HashSet<&str>) -> Result<(), OnnxError> {
-    let mut known: Vec<&str> =
-        dims.iter().flat_map(|d| &d[1..]).filter_map(|d| d.1).filter(|s| !batch.contains(s)).collect();
-    known.sort_unstable();
-    known.dedup();
-    for (name, &value) in &options.dims {
-        let reason = if batch.contains(name.as_str()) {
-            if value == 1 {
-                continue;
-            }
-            "that is the batch, which is always 1"
-        } else if !known.contains(&name.as_str()) {
-            "no input has an extent of that name"
-        } else if value == 0 {
-            "an extent is at least 1"
-        } else {
-            continue;
-        };
-        let known = known.iter().map(|s| (*s).to_owned()).collect();
-        return Err(OnnxError::DimOption { name: name.clone(), value, reason: reason.into(), known });
-    }
-    Ok(())
 }
 
 /// `TensorProto.DataType` of the element types that the reader names.

@@ -3,9 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fhe_compiler::onnx::protobuf::{Message, ModelProto, TensorProto, ValueInfoProto};
-use fhe_compiler::onnx::{OnnxError, ReadOptions, read_bytes, read_tensor};
+use fhe_compiler::onnx::{Batch, OnnxError, ReadOptions, read_bytes, read_tensor};
 use fhe_ir::{Data, Graph, client, eval};
-use ndarray::ArrayD;
+use ndarray::{ArrayD, Axis};
 
 use super::case::{Case, Contents};
 use super::integer;
@@ -64,7 +64,8 @@ fn outcome(case: &Case) -> (String, Outcome) {
 }
 
 /// Ways to give the inputs, in the order they are tried: how, and how many inputs are encrypted at most.
-const WAYS: [(How, usize); 3] = [(How::Rows, usize::MAX), (How::Rows, 1), (How::Constant, 0)];
+const WAYS: [(How, usize); 5] =
+    [(How::Rows, usize::MAX), (How::Rows, 1), (How::Whole, usize::MAX), (How::Whole, 1), (How::Constant, 0)];
 
 fn tried(case: &Case, contents: &Contents, single: bool) -> Outcome {
     let wanted: Result<Vec<ArrayD<f64>>, String> = contents.outputs.iter().map(numbers).collect();
@@ -75,12 +76,12 @@ fn tried(case: &Case, contents: &Contents, single: bool) -> Outcome {
     };
     let mut refused = String::new();
     for (how, encrypted) in WAYS {
-        if how == How::Rows && (inputs.is_empty() || encrypted == 1 && inputs.len() == 1) {
+        if how != How::Constant && (inputs.is_empty() || encrypted == 1 && inputs.len() == 1) {
             continue;
         }
         let given = match how {
             How::Constant => constants(contents),
-            _ => evaluated(case, contents, &inputs, encrypted),
+            _ => evaluated(case, contents, &inputs, how, encrypted),
         };
         match given {
             Ok(given) => {
@@ -93,7 +94,8 @@ fn tried(case: &Case, contents: &Contents, single: bool) -> Outcome {
                         let (encrypted, reason) = integer.map_or_else(|e| (false, e), |yes| (yes, String::new()));
                         Outcome { status: Status::Pass, how, encrypted, reason }
                     }
-                    Err(reason) => Outcome::new(Status::Wrong, reason),
+                    Err(Difference { undefined: true, reason }) => Outcome::new(Status::Refused, reason),
+                    Err(Difference { undefined: false, reason }) => Outcome::new(Status::Wrong, reason),
                 };
             }
             // What can be said of a model with encrypted inputs is worth more than that it has no constant outputs.
@@ -123,10 +125,26 @@ fn with_constants(contents: &Contents, encrypted: usize) -> ModelProto {
     model
 }
 
-fn evaluated(case: &Case, contents: &Contents, inputs: &[ArrayD<f64>], encrypted: usize) -> Result<Given, String> {
+fn evaluated(
+    case: &Case,
+    contents: &Contents,
+    inputs: &[ArrayD<f64>],
+    how: How,
+    encrypted: usize,
+) -> Result<Given, String> {
     let bytes = with_constants(contents, encrypted).write_to_bytes().map_err(|e| e.to_string())?;
-    let graph = read_bytes(&case.name, &bytes, &ReadOptions::default()).map_err(|e| reason(&e))?;
-    let rows: Vec<ArrayD<f32>> = inputs.iter().take(encrypted).map(|x| x.mapv(|v| v as f32)).collect();
+    let batch = if how == How::Whole { Batch::Absent } else { Batch::First };
+    let options = ReadOptions { batch, ..Default::default() };
+    let graph = read_bytes(&case.name, &bytes, &options).map_err(|e| reason(&e))?;
+    let row = |x: &ArrayD<f64>| {
+        let x = x.mapv(|v| v as f32);
+        match (how, x.ndim()) {
+            (How::Whole, 0) => x.insert_axis(Axis(0)).insert_axis(Axis(0)),
+            (How::Whole, _) => x.insert_axis(Axis(0)),
+            _ => x,
+        }
+    };
+    let rows: Vec<ArrayD<f32>> = inputs.iter().take(encrypted).map(row).collect();
     let rows = client::check_inputs(&graph, &rows).map_err(|e| e.to_string())?;
     let real = eval::float(&graph, &rows);
     let outputs = real.iter().zip(&graph.outputs).map(|(y, o)| client::post_process(&o.post, y).mapv(f64::from));
@@ -161,25 +179,38 @@ fn reals(data: &Data) -> ArrayD<f64> {
     }
 }
 
+/// Where outputs differ.
+#[derive(Debug)]
+struct Difference {
+    /// Whether only numbers are missing that integers cannot be.
+    undefined: bool,
+    reason: String,
+}
+
 /// Whether the outputs are those wanted. Axes of extent 1 do not count: a graph keeps a batch and a channel axis where
 /// ONNX has none.
-fn compared(got: &[ArrayD<f64>], wanted: &[ArrayD<f64>]) -> Result<(), String> {
+fn compared(got: &[ArrayD<f64>], wanted: &[ArrayD<f64>]) -> Result<(), Difference> {
+    let wrong = |reason| Difference { undefined: false, reason };
     if got.len() != wanted.len() {
-        return Err(format!("{} outputs, not {}", got.len(), wanted.len()));
+        return Err(wrong(format!("{} outputs, not {}", got.len(), wanted.len())));
     }
+    let mut undefined = None;
     for (i, (got, wanted)) in got.iter().zip(wanted).enumerate() {
         let squeezed = |a: &ArrayD<f64>| a.shape().iter().copied().filter(|&d| d != 1).collect::<Vec<_>>();
         if squeezed(got) != squeezed(wanted) {
-            return Err(format!("output {i} has shape {:?}, not {:?}", got.shape(), wanted.shape()));
+            return Err(wrong(format!("output {i} has shape {:?}, not {:?}", got.shape(), wanted.shape())));
         }
         let close =
             |g: f64, w: f64| g == w || (g.is_nan() && w.is_nan()) || (g - w).abs() <= ABSOLUTE + RELATIVE * w.abs();
-        let far = got.iter().zip(wanted).find(|(g, w)| !close(**g, **w));
-        if let Some((g, w)) = far {
-            return Err(format!("output {i} has {g} where {w} is wanted"));
+        for (g, w) in got.iter().zip(wanted).filter(|(g, w)| !close(**g, **w)) {
+            let reason = format!("output {i} has {g} where {w} is wanted");
+            if w.is_finite() {
+                return Err(wrong(reason));
+            }
+            undefined = Some(format!("{reason}: encrypted integers are finite"));
         }
     }
-    Ok(())
+    undefined.map_or(Ok(()), |reason| Err(Difference { undefined: true, reason }))
 }
 
 #[cfg(test)]
@@ -195,6 +226,8 @@ mod tests {
         assert!(!ok(&[1e-6], &[0.0]));
         assert!(!ok(&[1.0, 1.0], &[1.0]));
         assert!(compared(&[], &[y(&[1.0])]).is_err());
+        assert!(compared(&[y(&[0.0])], &[y(&[f64::NAN])]).is_err_and(|d| d.undefined));
+        assert!(compared(&[y(&[0.0, 0.0])], &[y(&[f64::NAN, 1.0])]).is_err_and(|d| !d.undefined));
         assert!(
             compared(&[y(&[1.0, 2.0])], &[y(&[1.0, 2.0]).into_shape_with_order(vec![2, 1, 1]).expect("two")]).is_ok()
         );

@@ -41,14 +41,21 @@ impl Converter<'_> {
             // x/c == x·(1/c) but for one rounding
             (x, Term::Clear(c)) => self.product(site, x, Term::Clear(c.mapv(|v| (1.0 / f64::from(v)) as f32)))?,
             (Term::Clear(c), Term::Value(x)) => {
-                return self.map_over(site, x, &c, |c| vec![Func::Reciprocal, Func::Mul(c)]);
+                Term::Value(self.map_over(site, x, &c, |c| vec![Func::Reciprocal, Func::Mul(c)])?)
             }
             (a, b) => {
                 let b = self.map_term(site, b, vec![Func::Reciprocal])?;
                 self.product(site, a, b)?
             }
         };
-        self.encrypted(quotient)
+        let quotient = self.encrypted(quotient)?;
+        if !self.reads_whole(site) {
+            return Ok(quotient);
+        }
+        // Integers below 2^19 are 2^-19 of their quotient apart from the next: a whole one that was rounded down is
+        // brought back.
+        let quotient = self.scaled(site, quotient, 1.0 + 1.0 / (1 << 20) as f32)?;
+        self.mapped(site, quotient, vec![Func::Trunc])
     }
 
     pub(super) fn neg(&mut self, site: &Site<'_>) -> Result<Id<Value>, Stop> {

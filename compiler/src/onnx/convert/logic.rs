@@ -3,6 +3,7 @@
 use fhe_ir::{Data, Func, Id, Op, Value};
 
 use super::super::attributes::Attributes;
+use super::super::inputs::is_whole;
 use super::super::proto::is_real;
 use super::terms::{Term, zip_clear};
 use super::{Converter, Known, Site, Stop, refuse};
@@ -16,6 +17,24 @@ enum Kind {
 }
 
 impl Converter<'_> {
+    /// Notes the outputs of a node that are of an integer type: a cast to one, and what has integers alone to read.
+    pub(super) fn note_whole(&mut self, site: &Site<'_>) {
+        let node = site.proto;
+        let whole = match node.int("to") {
+            Ok(Some(to)) if node.op_type == "Cast" => is_whole(i32::try_from(to).unwrap_or(0)),
+            _ => self.reads_whole(site),
+        };
+        if whole {
+            self.whole.extend(node.output.iter().cloned());
+        }
+    }
+
+    /// Whether all operands of a node are of an integer type.
+    pub(super) fn reads_whole(&self, site: &Site<'_>) -> bool {
+        let mut known = site.proto.input.iter().zip(&site.inputs).filter_map(|(name, k)| Some((name, k.as_ref()?)));
+        known.all(|(name, k)| matches!(k, Known::Const(Data::Int(_))) || self.whole.contains(name))
+    }
+
     fn kind(&self, x: Id<Value>) -> Kind {
         match &self.graph.value(x).op {
             Op::Map { chain, .. } => match chain.last() {

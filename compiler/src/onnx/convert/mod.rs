@@ -5,6 +5,7 @@ mod client;
 mod conv;
 mod dispatch;
 mod layers;
+mod legacy;
 mod logic;
 mod maps;
 mod matmul;
@@ -21,7 +22,7 @@ mod terms;
 mod windows;
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use fhe_ir::rebuild::sweep;
 use fhe_ir::{Data, Elem, Facts, Func, Graph, Id, Op, Origin, Output, Phase, Post, Value};
@@ -30,6 +31,7 @@ use onnx_ir::NodeProto;
 use super::configure::{Operand, configure};
 use super::constant;
 use super::error::{OnnxError, UnsupportedNode};
+use super::inputs::{Input, is_whole};
 use super::names::{Names, clean, node_label, stem};
 use super::proto::{Model, is_own_domain};
 use quantizers::Stated;
@@ -251,6 +253,8 @@ struct Converter<'m> {
     origins: HashMap<(String, String), Id<Origin>>,
     /// Axes that values have in front of those that ONNX counts: none, as the batch is ONNX's own first axis.
     lead: usize,
+    /// Names of values whose elements are of an integer type: quotients of these are truncated.
+    whole: HashSet<String>,
 }
 
 /// The graph of a checked model.
@@ -287,9 +291,10 @@ fn read(model: &Model) -> Result<Converter<'_>, OnnxError> {
         products: 0,
         scanned: Cell::new(0),
         origins: HashMap::new(),
-        lead: 0,
+        lead: model.lead,
+        whole: model.inputs.iter().filter(|i| is_whole(i.element)).map(|i| i.name.clone()).collect(),
     };
-    for (name, shape) in &model.inputs {
+    for Input { name, shape, element: _ } in &model.inputs {
         let value = Value {
             name: converter.values.unique(&clean(name)),
             shape: shape.clone(),
@@ -316,7 +321,7 @@ impl<'m> Converter<'m> {
         }
         let first = self.graph.values.len();
         let mut site = Site { proto: node, stem: stem(node, 0), inputs };
-        let result = self.decoded(&mut site).and_then(|()| self.results(&site));
+        let result = self.legacy(&mut site).and_then(|()| self.decoded(&mut site)).and_then(|()| self.results(&site));
         let results = match result.and_then(|known| self.record(&site).map(|()| known)) {
             Ok(known) => known,
             Err(Stop::Fatal(error)) => return Err(error),
@@ -337,6 +342,7 @@ impl<'m> Converter<'m> {
             }
         };
         self.rename(node, first, &results);
+        self.note_whole(&site);
         for (i, output) in node.output.iter().enumerate().filter(|(_, o)| !o.is_empty()) {
             // Outputs without a result are read by nothing, or the node has been refused.
             let known = results.get(i).cloned().unwrap_or_else(|| Known::Refused(site.is_encrypted()));

@@ -62,6 +62,17 @@ impl Converter<'_> {
             if axis == 0 {
                 return Err("it resizes the batch".into());
             }
+            // With a whole number of elements, the standard and its implementations agree on where the corners are.
+            if coordinates == "align_corners" && (resized.scale * resized.from as f64 - resized.to as f64).abs() > 1e-6
+            {
+                return refuse(
+                    format!(
+                        "it aligns corners with the scale {}, which makes no whole number of elements",
+                        resized.scale
+                    ),
+                    "give sizes instead of scales",
+                );
+            }
             let sources = (0..resized.to).map(|i| resized.source(coordinates, i)).collect::<Result<Vec<_>, _>>()?;
             let last = resized.from as f64 - 1.0;
             x = match mode {

@@ -129,11 +129,13 @@ impl Converter<'_> {
         };
         let x = self.value(site, 0)?;
         let mut target = target.clone();
-        // The batch that the model was exported with is one row here.
-        if let (Some(first), Some(batch), 0) = (target.first_mut(), self.model.batch, self.lead)
-            && usize::try_from(*first) == Ok(batch)
-        {
-            *first = 1;
+        if let (Some(first), Some(batch), 0) = (target.first_mut(), self.model.batch, self.lead) {
+            match usize::try_from(*first) {
+                // The batch that the model was exported with is one row here.
+                Ok(n) if n == batch => *first = 1,
+                Ok(1) => return Err("it joins the rows of the batch".into()),
+                _ => {}
+            }
         }
         let shape = reshaped(&self.shape(x)[self.lead..], &target, config.allowzero == Some(1))?;
         self.push_reshape(site, x, &shape)
@@ -144,6 +146,9 @@ impl Converter<'_> {
         let shape = &self.shape(x)[self.lead..];
         if at > shape.len() {
             return Err(format!("its axis is not one of {} axes", shape.len()).into());
+        }
+        if self.lead == 0 && at == 0 && self.model.batch != Some(1) {
+            return Err("it joins the rows of the batch".into());
         }
         let shape = [shape[..at].iter().product(), shape[at..].iter().product()];
         self.push_reshape(site, x, &shape)
@@ -160,7 +165,10 @@ impl Converter<'_> {
         if self.lead == 0 && axes.is_some_and(|axes| axes.iter().any(|&a| axis(a, shape.len()) == Ok(0))) {
             return Err("it removes the batch".into());
         }
-        let shape = squeezed(shape, axes)?;
+        let shape = match axes {
+            None if self.lead > 0 => shape.iter().copied().filter(|&extent| extent != 1).collect(),
+            axes => squeezed(shape, axes)?,
+        };
         self.push_reshape(site, x, &shape)
     }
 
@@ -178,6 +186,8 @@ impl Converter<'_> {
 
     /// A reshape to ONNX's shape.
     fn push_reshape(&mut self, site: &Site<'_>, x: Id<Value>, shape: &[usize]) -> Result<Id<Value>, Stop> {
+        // A value without axes is a row of one channel.
+        let shape = if self.lead > 0 && shape.is_empty() { &[1] } else { shape };
         let shape = &[&self.shape(x)[..self.lead], shape].concat()[..];
         if shape.first() != Some(&1) || shape.len() < 2 {
             return refuse(
