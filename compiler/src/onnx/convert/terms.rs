@@ -9,6 +9,7 @@ use fhe_ir::{Const, Data, Func, Id, Op, Value};
 use ndarray::{ArrayD, IxDyn, Zip};
 
 use super::super::limits::{MAX_ELEMENTS, MAX_GROWN};
+use super::super::tensors::per_channel;
 use super::{Converter, Known, Site, Stop, refuse};
 
 /// An operand.
@@ -120,8 +121,9 @@ impl Converter<'_> {
         let mut shape = own[..self.lead].to_vec();
         shape.extend(&wanted);
         let x = self.expand(site, x, &shape)?;
-        self.spend(c.len())?;
-        if let Ok(c) = self.per_channel(c, &shape) {
+        self.scan(c.len())?;
+        if let Ok(c) = per_channel(c, &shape) {
+            self.spend(c.len())?;
             return Ok(Laid { x, c, shape });
         }
         let all = c.broadcast(IxDyn(&wanted)).ok_or("its constant does not broadcast")?;
