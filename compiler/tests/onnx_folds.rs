@@ -156,3 +156,30 @@ fn linear_models_of_scikit_learn() {
     assert!(!refused(&[3, 5, 7], "SOFTMAX", "p"), "the scores are what they are");
     assert!(refused(&[0, 1, 2], "LOGISTIC", "n"), "logistic scores do not sum to 1");
 }
+
+#[test]
+fn constants_are_evaluated_before_they_meet_a_value() {
+    // Each case makes three numbers `c`; an encrypted zero shows them.
+    let shown = |model: Builder| {
+        let y = model.input("x", &["N", "3"]).node("Add", &["x", "c"], "y", vec![]).output("y");
+        y.run(&[array(&[1, 3], &[0.0; 3])])[0].iter().copied().collect::<Vec<_>>()
+    };
+    let base = || Builder::new(18).reals("a", &[3], &[4.0, -1.0, 0.25]).reals("b", &[], &[2.0]).ints("n", &[5, -7, 3]);
+    let truth = |m: Builder, op: &str, inputs: &[&str]| {
+        m.node(op, inputs, "t", vec![]).node("Cast", &["t"], "c", vec![int("to", 1)])
+    };
+    assert_eq!(shown(base().node("Abs", &["a"], "p", vec![]).node("Sqrt", &["p"], "c", vec![])), [2.0, 1.0, 0.5]);
+    assert_eq!(shown(base().node("Max", &["a", "b"], "c", vec![])), [4.0, 2.0, 2.0]);
+    assert_eq!(shown(base().node("Pow", &["a", "b"], "c", vec![])), [16.0, 1.0, 0.0625]);
+    assert_eq!(shown(truth(base(), "Greater", &["a", "b"])), [1.0, 0.0, 0.0]);
+    let choice = base().node("Less", &["a", "b"], "t", vec![]).node("Where", &["t", "a", "b"], "c", vec![]);
+    assert_eq!(shown(choice), [2.0, -1.0, 0.25]);
+    // -7 mod 3 has the sign of the divisor.
+    assert_eq!(shown(truth(base().ints("three", &[3]), "Mod", &["n", "three"])), [2.0, 2.0, 0.0]);
+    let range = base().ints("l", &[7]).ints("s", &[2]).ints("o", &[1]);
+    assert_eq!(shown(truth(range, "Range", &["o", "l", "s"])), [1.0, 3.0, 5.0]);
+    let sum = base().ints("ax", &[0]).node("ReduceMean", &["a", "ax"], "m", vec![]).ints("three", &[3]);
+    assert_eq!(shown(sum.node("Expand", &["m", "three"], "c", vec![])), [3.25 / 3.0; 3]);
+    let places = Builder::new(18).ints("n", &[1, 0, 2, 3]).node("NonZero", &["n"], "z", vec![]);
+    assert_eq!(shown(places.node("Cast", &["z"], "c", vec![int("to", 1)])), [0.0, 2.0, 3.0]);
+}

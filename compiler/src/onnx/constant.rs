@@ -14,7 +14,7 @@ use super::proto::is_real;
 use super::tensors::{int, ints, read};
 
 /// Operators that are evaluated when all their inputs are constants.
-pub(super) const OPERATORS: [&str; 18] = [
+pub(super) const OPERATORS: [&str; 21] = [
     "Add",
     "Cast",
     "Clip",
@@ -25,8 +25,11 @@ pub(super) const OPERATORS: [&str; 18] = [
     "Flatten",
     "Gather",
     "Identity",
+    "Mod",
     "Mul",
     "Neg",
+    "NonZero",
+    "Range",
     "Reshape",
     "Slice",
     "Squeeze",
@@ -96,7 +99,7 @@ pub(super) fn evaluate(node: &NodeProto, inputs: &[Option<&Data>]) -> Result<Dat
         "Slice" => slice(node, x()?, &input),
         "Gather" => gather(node, x()?, input(1).ok_or("it has no indices")?),
         "Concat" => concat(node, inputs),
-        _ => Err("its inputs are all constants, and the reader does not evaluate it".into()),
+        _ => super::folding::evaluate(node, inputs),
     }
 }
 
@@ -205,7 +208,8 @@ fn clip(node: &NodeProto, x: &Data, lo: Option<&Data>, hi: Option<&Data>) -> Res
     }
 }
 
-fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
+/// The shape that two constants broadcast to.
+pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
     let rank = a.len().max(b.len());
     let extent = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |i| s[i]);
     let shape: Option<Vec<usize>> = (0..rank)

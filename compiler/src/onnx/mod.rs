@@ -13,6 +13,7 @@ mod constant;
 mod convert;
 mod error;
 mod external;
+mod folding;
 mod inputs;
 mod layout;
 pub mod limits;

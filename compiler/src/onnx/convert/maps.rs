@@ -9,7 +9,7 @@ use super::terms::Term;
 use super::{Converter, Site, Stop, refuse};
 
 /// The function of an operator that has one without parameters.
-pub(super) fn plain(op: &str) -> Option<Func> {
+pub(in crate::onnx) fn plain(op: &str) -> Option<Func> {
     Some(match op {
         "Abs" => Func::Abs,
         "Acos" => Func::Acos,

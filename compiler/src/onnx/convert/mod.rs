@@ -34,6 +34,7 @@ use super::error::{OnnxError, UnsupportedNode};
 use super::inputs::{Input, is_whole};
 use super::names::{Names, clean, node_label, stem};
 use super::proto::{Model, is_own_domain};
+pub(super) use maps::plain;
 use quantizers::Stated;
 
 /// Operators of ONNX that have an encrypted form, besides those that are evaluated on constants.
