@@ -111,7 +111,7 @@ fn input(p: &mut Peephole<'_>, cx: &mut PassCx<'_>, id: Id<Value>, rows: &ArrayD
     let old = p.rebuild.old;
     let value = old.value(id);
     let elements: usize = value.shape.iter().product();
-    if is_quantized_by_network(old, id) || rows.len() % elements != 0 {
+    if is_quantized_by_network(old, id) || !rows.len().is_multiple_of(elements) {
         return false;
     }
     let widest = cx.options.bits.model_inputs.max(PIXEL_BITS);

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use fhe_ir::Interval;
 use onnx_ir::{GraphProto, ValueInfoProto};
 
 use super::error::{DynamicDim, OnnxError};
@@ -17,6 +18,19 @@ pub(super) struct Input {
     pub(super) shape: Vec<usize>,
     /// `TensorProto.DataType` of its elements.
     pub(super) element: i32,
+}
+
+/// All integers of an element type of at most 16 bits, and of booleans.
+pub(super) fn integers(data_type: i32) -> Option<Interval> {
+    let (lo, hi) = match data_type {
+        2 => (0, 255),
+        3 => (-128, 127),
+        4 => (0, 65_535),
+        5 => (-32_768, 32_767),
+        9 => (0, 1),
+        _ => return None,
+    };
+    Interval::new(lo, hi)
 }
 
 /// Whether numbers of a `TensorProto.DataType` are integers or booleans.

@@ -68,7 +68,7 @@ fn step(graph: &mut Graph, cx: &mut PassCx<'_>, index: usize, readers: &[usize])
         }
         // A quantizer of the model at an output is the client's, with what stands around it.
         Op::Map { x, chain, .. } if readers[at.index()] == 0 => {
-            let (factor, summand, posts) = client_chain(graph, &chain)?;
+            let ([factor, summand], posts) = client_chain(graph, &chain)?;
             let plain = factor.is_none() || graph.outputs.iter().filter(|o| o.value == at).count() == 1;
             if graph.outputs[index].bias.is_some() || !plain || !cx.rewrite("quantizers at outputs") {
                 return None;
@@ -109,8 +109,11 @@ fn step(graph: &mut Graph, cx: &mut PassCx<'_>, index: usize, readers: &[usize])
     }
 }
 
+/// The factor and the summand that a chain begins with.
+type Front = [Option<Id<Const>>; 2];
+
 /// The chain in three parts, when it holds a quantizer and the client can apply all of it: a factor, a summand, the rest.
-fn client_chain(graph: &Graph, chain: &[Func]) -> Option<(Option<Id<Const>>, Option<Id<Const>>, Vec<Post>)> {
+fn client_chain(graph: &Graph, chain: &[Func]) -> Option<(Front, Vec<Post>)> {
     let mut rest = chain;
     let mut front = [None, None];
     if let [Func::Mul(c), tail @ ..] = rest {
@@ -134,7 +137,7 @@ fn client_chain(graph: &Graph, chain: &[Func]) -> Option<(Option<Id<Const>>, Opt
     };
     let posts: Vec<Post> = rest.iter().map(post).collect::<Option<_>>()?;
     let quantizes = posts.iter().any(|p| matches!(p, Post::Quant { .. }));
-    quantizes.then_some((front[0], front[1], posts))
+    quantizes.then_some((front, posts))
 }
 
 fn entries(graph: &Graph, c: Id<Const>) -> Vec<f64> {

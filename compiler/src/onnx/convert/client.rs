@@ -9,9 +9,12 @@ use super::site::with_post;
 use super::terms::Term;
 use super::{Converter, Known, Site, Stop, refuse};
 
+/// A value, what the client makes of it, and the shape of that.
+type Served = (Id<Value>, Vec<Post>, Vec<usize>);
+
 impl Converter<'_> {
     /// The value and the functions so far of the first input.
-    fn served(&self, site: &Site<'_>) -> Result<(Id<Value>, Vec<Post>, Vec<usize>), Stop> {
+    fn served(&self, site: &Site<'_>) -> Result<Served, Stop> {
         let (value, posts) = match site.inputs.first() {
             Some(Some(Known::Value(id))) => (*id, vec![]),
             Some(Some(Known::Client(id, posts))) if !posts.iter().any(|p| p.gives_indices()) => (*id, posts.clone()),

@@ -31,7 +31,8 @@ use onnx_ir::NodeProto;
 use super::configure::{Operand, configure};
 use super::constant;
 use super::error::{OnnxError, UnsupportedNode};
-use super::inputs::{Input, is_whole};
+
+use super::inputs::{Input, integers, is_whole};
 use super::names::{Names, clean, node_label, stem};
 use super::proto::{Model, is_own_domain};
 pub(super) use maps::plain;
@@ -295,12 +296,14 @@ fn read(model: &Model) -> Result<Converter<'_>, OnnxError> {
         lead: model.lead,
         whole: model.inputs.iter().filter(|i| is_whole(i.element)).map(|i| i.name.clone()).collect(),
     };
-    for Input { name, shape, element: _ } in &model.inputs {
+    for Input { name, shape, element } in &model.inputs {
+        // Integers of a narrow type are their own grid.
+        let pre = integers(*element).map(|to| Func::Quant { scale: 1.0, to }).into_iter().collect();
         let value = Value {
             name: converter.values.unique(&clean(name)),
             shape: shape.clone(),
             elem: Elem::F32,
-            op: Op::Input { pre: vec![] },
+            op: Op::Input { pre },
             facts: Facts::default(),
             cipher: None,
             from: vec![],

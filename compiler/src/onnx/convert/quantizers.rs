@@ -331,9 +331,9 @@ impl<'m> Converter<'m> {
                     Some(codes) if codes == own => Ok(Known::Value(*x)),
                     Some(codes) => {
                         let x = self.numbers_of(site, ".code", *x, &codes)?;
-                        self.from_numbers(site, x, &own)
+                        self.stood_for(site, x, &own)
                     }
-                    None => self.from_numbers(site, *x, &own),
+                    None => self.stood_for(site, *x, &own),
                 }
             }
             _ => Err("it does not read codes".into()),
@@ -341,7 +341,7 @@ impl<'m> Converter<'m> {
     }
 
     /// `scale·(x − zero)` of a value that holds codes as numbers.
-    fn from_numbers(&mut self, site: &Site<'_>, x: Id<Value>, codes: &Codes) -> Result<Known, Stop> {
+    fn stood_for(&mut self, site: &Site<'_>, x: Id<Value>, codes: &Codes) -> Result<Known, Stop> {
         let zero = self.push_const(site, ".zero", list(&[-(codes.zero as f32)]))?;
         let factor = self.push_const(site, ".step", list(&codes.scale))?;
         let chain = vec![Func::Add(zero), Func::Mul(factor)];
