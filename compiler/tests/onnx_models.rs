@@ -194,7 +194,6 @@ fn what_is_refused_is_named() {
     for (model, expected) in [
         ("exporters/hz_dangling", "Relu \"b\" reads \"a\", which nothing makes"),
         ("exporters/hz_noopset", "operator set none"),
-        ("mlperf-tiny/kws_ref_int8_qdq", "elements of type int8"),
     ] {
         let error = read_file(&data.join(format!("{model}.onnx")), &ReadOptions::default()).unwrap_err();
         assert!(error.to_string().contains(expected), "{model}: {error}");
