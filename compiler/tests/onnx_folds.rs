@@ -20,6 +20,9 @@ fn x224() -> ArrayD<f32> {
     array(&[1, 2, 2, 2], &X)
 }
 
+/// What an operator of two numbers gives.
+type Binary<'a> = &'a dyn Fn(f64, f64) -> f64;
+
 #[test]
 fn reductions_over_any_axes() {
     let f = X.map(f64::from);
@@ -28,7 +31,7 @@ fn reductions_over_any_axes() {
         model.node(op, &["x", "a"], "y", vec![int("keepdims", keep)]).output("y").run(&[x224()]).remove(0)
     };
     let channels = |g: &dyn Fn(f64, f64) -> f64| (0..4).map(|i| g(f[i], f[i + 4])).collect::<Vec<_>>();
-    let cases: [(&str, &dyn Fn(f64, f64) -> f64); 9] = [
+    let cases: [(&str, Binary<'_>); 9] = [
         ("ReduceSum", &|a, b| a + b),
         ("ReduceMean", &|a, b| (a + b) / 2.0),
         ("ReduceMax", &f64::max),

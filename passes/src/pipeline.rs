@@ -89,6 +89,13 @@ pub fn integer() -> &'static [&'static dyn Pass] {
     &DEFAULT[..end.unwrap_or(DEFAULT.len())]
 }
 
+/// The part of [`DEFAULT`] in front of tables, whose maps are the tables that would read every integer exactly: the
+/// integer network without rounding, however wide its accumulators are.
+pub fn untabled() -> &'static [&'static dyn Pass] {
+    let end = DEFAULT.iter().position(|pass| pass.name() == RoundAccumulators.name());
+    &DEFAULT[..end.unwrap_or(DEFAULT.len())]
+}
+
 /// The passes of [`DEFAULT`] in front of calibration.
 pub(crate) fn float_passes() -> impl Iterator<Item = &'static dyn Pass> {
     DEFAULT.iter().copied().take_while(|pass| pass.name() != Calibrate.name())

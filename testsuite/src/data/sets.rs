@@ -14,6 +14,9 @@ use super::imagenet::{self, Images};
 use super::input::{LIMIT, open, read_to};
 use super::normalise;
 
+/// From the pixels of so many images to rows.
+type Normalise = fn(usize, &[u8]) -> Array4<f32>;
+
 /// Training rows for calibration.
 const CALIBRATION: usize = 2000;
 
@@ -117,7 +120,7 @@ fn cifar10(from: &Path, out: &Path, say: &mut impl FnMut(&Written)) -> Result<()
         let records = cifar::read(&path, open(&path)?)?;
         let images = records.labels.len();
         // One large array at a time.
-        let sets: [(&str, fn(usize, &[u8]) -> Array4<f32>); 4] = [
+        let sets: [(&str, Normalise); 4] = [
             ("cifar10-resnet", normalise::resnet),
             ("cifar10-cnv", normalise::cnv),
             ("cifar10-raw", normalise::raw),
