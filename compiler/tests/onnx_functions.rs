@@ -32,6 +32,12 @@ fn close(op: &str, got: &[f32], wanted: impl IntoIterator<Item = f64>) {
     }
 }
 
+/// A function of one number.
+type Unary = fn(f64) -> f64;
+
+/// A comparison of two numbers.
+type Relation = fn(f32, f32) -> bool;
+
 #[test]
 fn functions_are_those_of_the_standard() {
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
@@ -57,7 +63,7 @@ fn functions_are_those_of_the_standard() {
     check("Swish", vec![real("alpha", 2.0)], &|x| x * sigmoid(2.0 * x));
     let tanh = |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
     check("Gelu", vec![string("approximate", "tanh")], &tanh);
-    let trigonometry: [(&str, fn(f64) -> f64); 12] = [
+    let trigonometry: [(&str, Unary); 12] = [
         ("Sin", f64::sin),
         ("Cos", f64::cos),
         ("Tan", f64::tan),
@@ -99,7 +105,7 @@ fn comparisons_with_constants_and_between_values() {
         X.iter().zip(c.iter().cycle()).map(|(x, c)| if f(*x, *c) { 1.0 } else { 0.0 }).collect()
     };
     let cs = [-1.0, -1.0, 0.0, 0.0, 0.75, 0.75];
-    let comparisons: [(&str, fn(f32, f32) -> bool); 5] = [
+    let comparisons: [(&str, Relation); 5] = [
         ("Greater", |a, b| a > b),
         ("GreaterOrEqual", |a, b| a >= b),
         ("Less", |a, b| a < b),

@@ -102,9 +102,12 @@ fn convolutions_over_one_to_three_axes_match_their_definition() {
     }
 }
 
+/// Shape of the operand and of the weights, geometry, output padding.
+type Transposed<'a> = (&'a [usize], &'a [usize], Geometry<'a>, &'a [usize]);
+
 #[test]
 fn transposed_convolutions_scatter_their_windows() {
-    let cases: [(&[usize], &[usize], Geometry<'_>, &[usize]); 4] = [
+    let cases: [Transposed<'_>; 4] = [
         (
             &[1, 2, 4],
             &[2, 3, 3],
@@ -204,9 +207,12 @@ fn pooled(x: &ArrayD<f32>, kernel: &[usize], g: &Geometry<'_>, out: &[usize], me
     })
 }
 
+/// Shape of the operand, window, geometry, ceil mode, shape of the result.
+type Pool<'a> = (&'a [usize], &'a [usize], Geometry<'a>, bool, &'a [usize]);
+
 #[test]
 fn pools_over_one_to_three_axes_match_their_definition() {
-    let cases: [(&[usize], &[usize], Geometry<'_>, bool, &[usize]); 6] = [
+    let cases: [Pool<'_>; 6] = [
         (
             &[1, 2, 7],
             &[3],
