@@ -19,6 +19,7 @@ mod layout;
 pub mod limits;
 mod names;
 mod proto;
+mod qoperator;
 mod tensors;
 mod wire;
 

@@ -13,7 +13,7 @@ use super::external::{self, is_external};
 use super::inputs::{Input, Inputs, inputs};
 use super::limits::{self, HIGHEST_OPSET, KNOWN_OPSETS, LOWEST_OPSET, MAX_BYTES, MAX_NODES, MAX_PORTS, MAX_RANK};
 use super::names::node_label;
-use super::{Batch, ReadOptions, wire};
+use super::{Batch, ReadOptions, qoperator, wire};
 
 /// A checked model.
 pub(super) struct Model {
@@ -47,7 +47,7 @@ pub(super) fn load(name: &str, bytes: &[u8], folder: Option<&Path>, options: &Re
         return Err(OnnxError::TooLarge { model: name.into(), bytes: bytes.len() as u64, limit: MAX_BYTES });
     }
     let mut model = decode(name, bytes)?;
-    let graph = model.graph.take().ok_or_else(|| OnnxError::NotOnnx {
+    let mut graph = model.graph.take().ok_or_else(|| OnnxError::NotOnnx {
         model: name.into(),
         reason: if bytes.is_empty() { "it is empty".into() } else { "it has no graph".into() },
     })?;
@@ -55,6 +55,7 @@ pub(super) fn load(name: &str, bytes: &[u8], folder: Option<&Path>, options: &Re
         return Err(OnnxError::NotOnnx { model: name.into(), reason: "its graph is empty".into() });
     }
     let (opset, header) = operator_sets(name, &model)?;
+    qoperator::expand(&mut graph);
     check_graph(name, &graph)?;
     let read = needed(&graph);
     let Inputs { list: inputs, batch } = inputs(name, &graph, options)?;

@@ -6,6 +6,7 @@ use fhe_ir::{Data, Func, Id, Op, Value};
 use ndarray::{ArrayD, arr1};
 use onnx_ir::scaler::ScalerConfig;
 
+use super::jumps::power;
 use super::terms::Term;
 use super::{Converter, Site, Stop, refuse};
 
@@ -68,8 +69,11 @@ impl Converter<'_> {
         match self.pair(site)? {
             (Term::Value(x), Term::Clear(p)) => {
                 let first = *p.first().ok_or("its exponent is empty")?;
-                if !first.is_finite() || p.iter().any(|v| *v != first) {
-                    return refuse("its exponents differ between elements", "raise to one power at a time");
+                if p.iter().any(|v| *v != first) {
+                    return self.powers(site, x, &p);
+                }
+                if !first.is_finite() {
+                    return Err("its exponent is not finite".into());
                 }
                 // One number in more axes than the value still gives the result those axes.
                 let x = if p.len() > 1 {
@@ -78,13 +82,7 @@ impl Converter<'_> {
                     Term::Value(x)
                 };
                 let x = self.encrypted(x)?;
-                let chain = match first {
-                    1.0 => vec![],
-                    2.0 => vec![Func::Square],
-                    -1.0 => vec![Func::Reciprocal],
-                    p => vec![Func::Pow(p)],
-                };
-                self.mapped(site, x, chain)
+                self.mapped(site, x, power(first))
             }
             // c^x == e^(x·ln c)
             (Term::Clear(c), Term::Value(x)) if c.iter().all(|v| *v > 0.0) => {

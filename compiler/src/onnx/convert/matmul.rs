@@ -81,7 +81,46 @@ impl Converter<'_> {
             return Ok(y);
         }
         let (a, b) = self.pair(site)?;
-        self.multiplied_plus(site, a, b, None)
+        let (left, right) = (self.rank(&a), self.rank(&b));
+        if left != 1 && right != 1 {
+            return self.multiplied_plus(site, a, b, None);
+        }
+        // A vector is a row on the left, a column on the right; its axis is not in the result.
+        if self.lead == 0 {
+            return refuse("it multiplies by a vector along the batch", "give the vector a second axis (Unsqueeze)");
+        }
+        let a = if left == 1 { self.with_axis(site, a, 0)? } else { a };
+        let b = if right == 1 { self.with_axis(site, b, 1)? } else { b };
+        let y = self.multiplied_plus(site, a, b, None)?;
+        let mut shape = self.shape(y);
+        let columns = shape.pop().unwrap_or(1);
+        let rows = shape.pop().unwrap_or(1);
+        shape.extend((left != 1).then_some(rows));
+        shape.extend((right != 1).then_some(columns));
+        if shape.len() == 1 {
+            shape.push(1);
+        }
+        self.in_shape(site, y, &shape)
+    }
+
+    /// Number of ONNX's axes.
+    fn rank(&self, term: &Term) -> usize {
+        match term {
+            Term::Value(x) => self.shape(*x).len() - self.lead,
+            Term::Clear(c) => c.ndim(),
+        }
+    }
+
+    /// A vector with an axis of extent 1 at a place.
+    fn with_axis(&mut self, site: &Site<'_>, term: Term, at: usize) -> Result<Term, Stop> {
+        Ok(match term {
+            Term::Value(x) => {
+                let mut shape = self.shape(x);
+                shape.insert(self.lead + at, 1);
+                Term::Value(self.in_shape(site, x, &shape)?)
+            }
+            Term::Clear(c) => Term::Clear(c.insert_axis(ndarray::Axis(at))),
+        })
     }
 
     fn multiplied_plus(&mut self, site: &Site<'_>, a: Term, b: Term, c: Option<Term>) -> Result<Id<Value>, Stop> {

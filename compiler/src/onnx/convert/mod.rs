@@ -4,6 +4,7 @@ mod arithmetic;
 mod client;
 mod conv;
 mod dispatch;
+mod jumps;
 mod layers;
 mod legacy;
 mod logic;
@@ -39,7 +40,7 @@ pub(super) use maps::plain;
 use quantizers::Stated;
 
 /// Operators of ONNX that have an encrypted form, besides those that are evaluated on constants.
-pub const OPERATORS: [&str; 110] = [
+pub const OPERATORS: [&str; 113] = [
     "Abs",
     "Acos",
     "Acosh",
@@ -73,6 +74,7 @@ pub const OPERATORS: [&str; 110] = [
     "Flatten",
     "Floor",
     "Gather",
+    "GatherElements",
     "Gelu",
     "Gemm",
     "GlobalAveragePool",
@@ -100,6 +102,7 @@ pub const OPERATORS: [&str; 110] = [
     "Mean",
     "Min",
     "Mish",
+    "Mod",
     "Mul",
     "Neg",
     "Not",
@@ -124,6 +127,7 @@ pub const OPERATORS: [&str; 110] = [
     "Round",
     "Selu",
     "Shape",
+    "Shrink",
     "Sigmoid",
     "Sign",
     "Sin",
@@ -199,16 +203,9 @@ fn refuse<T>(reason: impl Into<String>, advice: impl Into<String>) -> Result<T, 
 /// What to do about an operator that has no encrypted form.
 fn advice(op: &str) -> &'static str {
     match op {
-        "Quant"
-        | "BipolarQuant"
-        | "Trunc"
-        | "QuantizeLinear"
-        | "DequantizeLinear"
-        | "DynamicQuantizeLinear"
-        | "QLinearConv"
-        | "QLinearMatMul"
-        | "ConvInteger"
-        | "MatMulInteger" => "give the float model: the compiler quantizes it itself (`--n-bits`)",
+        "Quant" | "BipolarQuant" | "Trunc" | "QuantizeLinear" | "DequantizeLinear" | "DynamicQuantizeLinear" => {
+            "give the float model: the compiler quantizes it itself (`--n-bits`)"
+        }
         "LSTM" | "GRU" | "RNN" | "If" | "Loop" | "Scan" => "an encrypted network has no loops or branches: unroll it",
         "SVMClassifier" | "SVMRegressor" | "TreeEnsembleClassifier" | "TreeEnsembleRegressor" => {
             "linear models and networks have an encrypted form: train one of these"
@@ -440,7 +437,8 @@ impl<'m> Converter<'m> {
         for name in &self.model.outputs {
             let (value, post) = match self.lookup(name)? {
                 Known::Value(id) => match self.decoded_output(name, id) {
-                    Ok(id) => (id, vec![]),
+                    Ok(decoded) if decoded == id => (id, vec![]),
+                    Ok(decoded) => (decoded, vec![quantizers::WHOLE]),
                     Err(Stop::Fatal(error)) => return Err(error),
                     Err(Stop::Refuse { reason, .. }) => {
                         let problems = vec![format!("output {name:?}: {reason}")];

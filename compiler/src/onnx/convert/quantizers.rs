@@ -80,6 +80,9 @@ pub(super) struct Stated {
 const MOVES: [&str; 9] =
     ["Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "MaxPool"];
 
+/// Codes are integers: what the division by a scale has rounded is whole again.
+pub(super) const WHOLE: Post = Post::Quant { scale: 1.0, to: Interval { lo: -(1 << 31), hi: 1 << 31 } };
+
 impl<'m> Converter<'m> {
     /// Before a node is converted: readers of codes get numbers, unless they take codes.
     pub(super) fn decoded(&mut self, site: &mut Site<'m>) -> Result<(), Stop> {
@@ -144,6 +147,7 @@ impl<'m> Converter<'m> {
             && let [scale] = scale[..]
         {
             posts.push(Post::Affine { factor: 1.0 / scale, summand: *zero as f32 });
+            posts.push(WHOLE);
         }
         posts
     }

@@ -1,5 +1,5 @@
 //! Resize and Upsample: every element of the result is one of the operand (nearest), or a constant mixture along each
-//! axis (linear).
+//! axis (linear, cubic).
 
 use fhe_ir::{Id, Value};
 use ndarray::{Array2, ArrayD};
@@ -39,6 +39,22 @@ impl Axis {
     }
 }
 
+/// Places in the operand and their weights, of linear interpolation.
+fn hat(at: f64) -> Vec<(f64, f64)> {
+    let rest = at - at.floor();
+    vec![(at.floor(), 1.0 - rest), (at.floor() + 1.0, rest)]
+}
+
+/// Places in the operand and their weights, of cubic interpolation [Keys 1981] with the coefficient `a`.
+fn cubic(at: f64, a: f64) -> Vec<(f64, f64)> {
+    let weight = |d: f64| match d {
+        d if d <= 1.0 => ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0,
+        d if d < 2.0 => ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a,
+        _ => 0.0,
+    };
+    [-1.0, 0.0, 1.0, 2.0].map(|i| at.floor() + i).map(|place| (place, weight((at - place).abs()))).into()
+}
+
 impl Converter<'_> {
     pub(super) fn resize(&mut self, site: &Site<'_>) -> Result<Id<Value>, Stop> {
         let node = site.proto;
@@ -48,12 +64,10 @@ impl Converter<'_> {
         let coordinates =
             node.string("coordinate_transformation_mode")?.unwrap_or(if old { "asymmetric" } else { "half_pixel" });
         let rounding = node.string("nearest_mode")?.unwrap_or(if old { "floor" } else { "round_prefer_floor" });
-        if node.int("exclude_outside")?.unwrap_or(0) != 0 || node.int("antialias")?.unwrap_or(0) != 0 {
-            return refuse(
-                "it leaves out or smooths elements (exclude_outside, antialias)",
-                "resize to the nearest element",
-            );
+        if node.int("antialias")?.unwrap_or(0) != 0 {
+            return refuse("it smooths elements (antialias)", "resize without antialias, or with a convolution");
         }
+        let inside = node.int("exclude_outside")?.unwrap_or(0) != 0;
         let mode = node.string("mode")?.unwrap_or("nearest");
         for (axis, resized) in axes {
             if resized.from == resized.to && resized.scale == 1.0 {
@@ -85,17 +99,27 @@ impl Converter<'_> {
                     };
                     self.pick(site, x, axis, sources.iter().map(|&at| nearest(at).clamp(0.0, last) as usize).collect())?
                 }
-                "linear" => {
+                "linear" | "cubic" => {
                     let mut matrix = Array2::<f32>::zeros((resized.to, resized.from));
+                    let a = f64::from(node.float("cubic_coeff_a")?.unwrap_or(-0.75));
                     for (row, &at) in sources.iter().enumerate() {
-                        let (at, floor) = (at, at.floor());
-                        for (place, weight) in [(floor, 1.0 - (at - floor)), (floor + 1.0, at - floor)] {
-                            matrix[[row, place.clamp(0.0, last) as usize]] += weight as f32;
+                        let mut weights = if mode == "linear" { hat(at) } else { cubic(at, a) };
+                        if inside {
+                            weights.retain(|(place, _)| (0.0..=last).contains(place));
+                        }
+                        let sum: f64 = if inside { weights.iter().map(|w| w.1).sum() } else { 1.0 };
+                        for (place, weight) in weights {
+                            matrix[[row, place.clamp(0.0, last) as usize]] += (weight / sum) as f32;
                         }
                     }
                     self.along(site, x, axis, matrix.into_dyn())?
                 }
-                other => return refuse(format!("its mode is {other:?}"), "resize to the nearest element, or linearly"),
+                other => {
+                    return refuse(
+                        format!("its mode is {other:?}"),
+                        "resize to the nearest element, linearly or cubically",
+                    );
+                }
             };
         }
         Ok(x)
