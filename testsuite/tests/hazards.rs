@@ -110,9 +110,24 @@ fn hazards_give_the_reference_s_numbers_or_a_reason() {
         for (i, y) in got.iter().enumerate() {
             let reference = data::read_npy(&path(model, &format!("out{i}.npy"))).unwrap();
             let worst = worst(y, &reference);
-            assert!(worst <= 1e-4, "{model}: output {i} differs by {worst}");
+            // ONNX Runtime takes its own operands of 8 bits for weights of 4; the next test has the product by hand.
+            let most = if *model == "hz_int4_qdq" { 4e-3 } else { 1e-4 };
+            assert!(worst <= most, "{model}: output {i} differs by {worst}");
         }
         assert!(!path(model, &format!("out{outputs}.npy")).exists(), "{model} has more outputs");
+    }
+}
+
+#[test]
+fn weights_of_four_bits_are_those_of_the_file() {
+    let (graph, _) = read("hz_int4_qdq", &Values(1)).expect("it reads");
+    let x = input("hz_int4_qdq");
+    let y = &float_outputs(&graph, &x)[0];
+    // Two rows of four: 0 1 2 3 and 4 5 6 7, again and again, in steps of 0.1.
+    let weight = |i: usize, o: usize| 0.1 * (4 * (i % 2) + o) as f32;
+    for ((row, got), o) in x.outer_iter().zip(y.outer_iter()).flat_map(|pair| (0..4).map(move |o| (pair.clone(), o))) {
+        let sum: f32 = row.iter().enumerate().map(|(i, x)| x * weight(i, o)).sum();
+        assert!((got[[o]] - sum).abs() < 1e-5, "{} for {sum}", got[[o]]);
     }
 }
 

@@ -9,10 +9,15 @@ use onnx_ir::{DType, TensorData, TensorProto};
 use super::layout::count;
 use super::limits::{MAX_NUMBERS, MAX_RANK};
 
+/// `TensorProto.DataType` of integers of 4 bits.
+const UINT4: i32 = 21;
+/// The same with a sign.
+const INT4: i32 = 22;
+
 /// Whether the elements of a `TensorProto.DataType` are numbers that [`read`] knows: not strings, complex numbers, or
-/// those of 4 and 8 bits that came later.
+/// reals of 4 and 8 bits.
 pub(super) fn has_numbers(data_type: i32) -> bool {
-    matches!(data_type, 1..=7 | 9..=13 | 16)
+    matches!(data_type, 1..=7 | 9..=13 | 16 | UINT4 | INT4)
 }
 
 /// The numbers of a tensor: reals as f32, integers and booleans as i64.
@@ -24,6 +29,9 @@ pub(super) fn read(tensor: &TensorProto) -> Result<Data, String> {
     }
     if tensor.data_location.value() == 1 {
         return Err("its numbers are in another file".into());
+    }
+    if let (UINT4 | INT4, Some(count), Some(shape)) = (tensor.data_type, numbers, &extents) {
+        return int(shape.clone(), nibbles(tensor, count)?);
     }
     let data = TensorData::try_from(tensor.clone()).map_err(|e| reason(&format!("{e:?}")))?;
     let shape: Vec<usize> = data.shape().iter().copied().collect();
@@ -38,6 +46,23 @@ pub(super) fn read(tensor: &TensorProto) -> Result<Data, String> {
         }
         other => Err(format!("its elements are {other:?}, not numbers the reader knows")),
     }
+}
+
+/// Two integers of 4 bits per byte, the first in the low half.
+fn nibbles(tensor: &TensorProto, count: usize) -> Result<Vec<i64>, String> {
+    let bytes: Vec<u8> = match tensor.raw_data.is_empty() {
+        false => tensor.raw_data.to_vec(),
+        // Truncated on purpose: each entry holds one byte.
+        true => tensor.int32_data.iter().map(|&b| b as u8).collect(),
+    };
+    if bytes.len() != count.div_ceil(2) {
+        return Err(format!("{count} integers of 4 bits do not fill {} bytes", bytes.len()));
+    }
+    let value = |half: u8| {
+        let signed = tensor.data_type == INT4 && half >= 8;
+        i64::from(half) - if signed { 16 } else { 0 }
+    };
+    Ok(bytes.iter().flat_map(|b| [value(b & 15), value(b >> 4)]).take(count).collect())
 }
 
 /// What `onnx-ir` says, without its name for the error.
