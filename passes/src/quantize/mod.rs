@@ -12,6 +12,7 @@
 //! sends. Such values are taken over as they are, and two of them are added by integer factors of both.
 
 mod grid;
+mod means;
 mod offset;
 mod weights;
 
@@ -56,6 +57,7 @@ impl Pass for Quantize {
             summed,
             worst_case: grids::are_complete(&graph) && cx.options.rounding == Rounding::Off,
             grids: grids::of(&graph),
+            means: means::of(&graph, cx.calibration),
             weighted: vec![],
             requantized: vec![],
             cx,
@@ -167,6 +169,8 @@ struct Quantizer<'g, 'cx, 'o> {
     worst_case: bool,
     /// For each old value: the integers that the network itself gives it.
     grids: Vec<Option<Grid>>,
+    /// For each old value that a layer reads: its mean per channel, where rows are given.
+    means: Vec<Option<Vec<f64>>>,
     /// For each new value: whether a weighted op has been applied since the last table or input.
     weighted: Vec<bool>,
     /// Values of the new graph and their requantizing tables.
@@ -442,7 +446,7 @@ impl Quantizer<'_, '_, '_> {
                 }
             }
         };
-        let mut lost = self.lost_offset(operand, &real, &quantized, &still, old);
+        let mut lost = self.lost_offset([x, operand], &real, &quantized, &still, old);
         for (lost, rest) in lost.iter_mut().zip(self.rounded_off(x, w, groups)) {
             *lost += rest;
         }

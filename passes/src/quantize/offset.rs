@@ -1,4 +1,4 @@
-//! Inputs that stay away from zero: what rounding the weights would take from them goes into a bias.
+//! What rounding the weights takes on average goes into a bias.
 
 use fhe_ir::{Const, Id, Op, Value, func, ranges};
 use ndarray::{ArrayD, Axis};
@@ -7,25 +7,32 @@ use super::{Quantizer, WIDEST, weights};
 use crate::layers::response;
 
 impl Quantizer<'_, '_, '_> {
-    /// What rounding the weights takes from each output channel for operands that never come near zero, as a real
-    /// number: such an operand is its middle and a small rest, and only the rest is worth the width of a weight. `still` is
-    /// what channels that never move add, as a real number.
+    /// What rounding the weights takes from each output channel on average, as a real number: the error of the weights
+    /// times the mean of the operand on the calibration rows (bias correction, Nagel et al., ICCV 2019). Without rows it is
+    /// known for operands that never come near zero: such an operand is its middle and a small rest. `still` is what
+    /// channels that never move add, as a real number; `operand` is the layer's in the old graph and in the new.
     pub(super) fn lost_offset(
         &self,
-        operand: Id<Value>,
+        operand: [Id<Value>; 2],
         real: &ArrayD<f64>,
         quantized: &weights::Quantized,
         still: &[f64],
         old: &Value,
     ) -> Vec<f64> {
         let outs = real.shape()[0];
-        let groups = match &old.op {
-            // Padding is zero, not the middle.
-            Op::Conv { geometry, .. } if geometry.pads != [0; 4] => return vec![0.0; outs],
-            Op::Conv { geometry, .. } => geometry.groups,
-            _ => 1,
+        let (groups, padded) = match &old.op {
+            Op::Conv { geometry, .. } => (geometry.groups, geometry.pads != [0; 4]),
+            _ => (1, false),
         };
-        let middles = self.far_middles(operand);
+        let middles = match &self.means[operand[0].index()] {
+            Some(means) => {
+                let scales = self.scales(operand[1]);
+                means.iter().zip(&scales).map(|(mean, scale)| mean / f64::from(*scale)).collect()
+            }
+            // Padding is zero, not the middle.
+            None if padded => return vec![0.0; outs],
+            None => self.far_middles(operand[1]),
+        };
         let per_group = real.shape()[1];
         let lost = |o: usize| -> f64 {
             let first = o / (outs / groups) * per_group;
