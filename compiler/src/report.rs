@@ -56,8 +56,8 @@ pub fn statistics(report: &Report) -> String {
     }
     let _ = writeln!(
         text,
-        "security  {} bits (Gaussian noise on the curve of zama-ai/concrete, lattice estimator 60808bdc, MATZOV)",
-        s.security_bits
+        "security  {} bits (curve {} of zama-ai/concrete, {})",
+        s.security_bits, s.security_curve, s.security_estimator
     );
     let log2 = |x: Option<f64>| x.map_or("–".into(), |x| format!("2^{x:.2}"));
     let _ = writeln!(

@@ -100,6 +100,28 @@ fn a_plain_compile_prints_a_summary_and_the_next_command() {
 }
 
 #[test]
+fn statistics_name_the_curve_and_the_estimator_of_the_security_that_was_asked_for() {
+    let place = Place::new();
+    for (asked, bits, curve, estimator) in [
+        ("", 128, "gaussian-128", "lattice-estimator 60808bdc, MATZOV"),
+        ("--security 132", 132, "gaussian-132", "lattice-estimator 352ddaf, MATZOV"),
+        ("--security gaussian-132", 132, "gaussian-132", "lattice-estimator 352ddaf, MATZOV"),
+    ] {
+        let compile = format!("mlp2.onnx --n-bits 4 --rounding 4 --calibration x.npy {asked}");
+        let (text, _) = place.expect(0, &format!("{compile} --stats text"));
+        let line = format!("security  {bits} bits (curve {curve} of zama-ai/concrete, {estimator})");
+        assert!(text.contains(&line) && text.contains(&format!("security={bits}")), "{text}");
+        let (json, _) = place.expect(0, &format!("{compile} --stats json"));
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let s = &json["statistics"];
+        assert_eq!((s["security_bits"].as_u64(), &s["security_curve"]), (Some(bits), &curve.into()));
+        assert_eq!(s["security_estimator"], estimator);
+    }
+    let (_, stderr) = place.expect(2, "mlp2.onnx --calibration x.npy --security 80");
+    assert!(stderr.contains("gaussian-128"), "{stderr}");
+}
+
+#[test]
 fn differences_read_like_the_listing_of_the_book() {
     let place = Place::new();
     let (_, stderr) = place.expect(0, "mlp2.onnx --n-bits 4 --rounding 4 --calibration x.npy --print-ir-diff all");

@@ -1,6 +1,7 @@
 //! Cryptographic parameter sets and the security curves they must lie on.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -47,8 +48,8 @@ impl std::ops::Mul<f64> for Variance {
 
 /// The smallest noise that keeps an LWE instance with binary keys and `q = 2^64` at a stated security level.
 ///
-/// Source: `zama-ai/concrete`, `tools/parameter-curves/concrete-security-curves-rust` (Gaussian noise, MATZOV cost
-/// model of the lattice estimator at commit 60808bdc): `log2 sd(n) = max(slope·n + bias, 2 − log2 q)`.
+/// Source: `zama-ai/concrete`, `tools/parameter-curves/concrete-security-curves-rust`, Gaussian noise:
+/// `log2 sd(n) = max(slope·n + bias, 2 − log2 q)`. [`Self::estimator`] says what each was fitted to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum SecurityCurve {
     /// 128 bits of security, the default.
@@ -66,6 +67,25 @@ impl SecurityCurve {
         match self {
             Self::Bits128 => 128,
             Self::Bits132 => 132,
+        }
+    }
+
+    /// The name that [`FromStr`] reads back.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bits128 => "gaussian-128",
+            Self::Bits132 => "gaussian-132",
+        }
+    }
+
+    /// The estimator, its commit and its cost model of lattice reduction, by which the level is meant.
+    ///
+    /// Source: for 128 bits commit `eba61f20c` of `zama-ai/concrete`; for 132 bits the documentation of `tfhe`, page
+    /// security and cryptography, whose noise formula `secure_noise.rs` is this curve.
+    pub fn estimator(self) -> &'static str {
+        match self {
+            Self::Bits128 => "lattice-estimator 60808bdc, MATZOV",
+            Self::Bits132 => "lattice-estimator 352ddaf, MATZOV",
         }
     }
 
@@ -95,6 +115,19 @@ impl SecurityCurve {
         let (slope, bias) = self.slope_and_bias();
         let log2_sd = (slope * f64::from(dimension) + bias).max(2.0 - LOG2_Q);
         Some(Variance::from_log2_sd(log2_sd))
+    }
+}
+
+impl FromStr for SecurityCurve {
+    type Err = String;
+
+    /// Reads a name or a level: `gaussian-128` or `128`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let curves = [Self::Bits128, Self::Bits132];
+        curves
+            .into_iter()
+            .find(|curve| text == curve.name() || text == curve.bits().to_string())
+            .ok_or_else(|| format!("{text:?} is no security curve: write 128 (gaussian-128) or 132 (gaussian-132)"))
     }
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::graph::{Graph, Value};
 use crate::id::Id;
 use crate::op::Op;
+use crate::params::SecurityCurve;
 use crate::{Read, count};
 
 /// Numbers of one ONNX node.
@@ -57,8 +58,12 @@ pub struct Statistics {
     pub widest_level: u64,
     /// Parameter sets, as text.
     pub parameters: Vec<String>,
-    /// Security of the parameters in bits, and what that rests on.
+    /// Security of the parameters in bits: the least of all sets.
     pub security_bits: u32,
+    /// Name of the curve of that level; empty without parameters.
+    pub security_curve: String,
+    /// The estimator that the level is meant by, with its version; empty without parameters.
+    pub security_estimator: String,
     /// log2 of the probability that anything is read wrong in one inference.
     pub log2_p_fail_inference: f64,
     /// Bytes of the server's bootstrap key.
@@ -98,6 +103,7 @@ impl Statistics {
         }
         let (depth, widest_level) = levels(graph);
         let params = graph.params.first();
+        let curve = graph.params.iter().map(|p| p.curve).min_by_key(|c| c.bits());
         Self {
             model: graph.name.clone(),
             total: total(graph, &nodes),
@@ -105,7 +111,9 @@ impl Statistics {
             depth,
             widest_level,
             parameters: graph.params.iter().map(ToString::to_string).collect(),
-            security_bits: graph.params.iter().map(|p| p.curve.bits()).min().unwrap_or(0),
+            security_bits: curve.map_or(0, SecurityCurve::bits),
+            security_curve: curve.map_or_else(String::new, |c| c.name().to_owned()),
+            security_estimator: curve.map_or_else(String::new, |c| c.estimator().to_owned()),
             log2_p_fail_inference: log2_p_fail(graph),
             bootstrap_key_bytes: params.map_or(0, |p| p.bootstrap_key_bytes()),
             keyswitch_key_bytes: params.map_or(0, |p| p.keyswitch_key_bytes()),

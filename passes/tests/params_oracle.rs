@@ -2,47 +2,19 @@
 //!
 //! Slices of the tables are in `testsuite/oracle`; `FHE_DATA` names a folder with the whole ones.
 
+mod oracle;
+
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use fhe_ir::params::{Decomposition, ParamSet, SecurityCurve, Variance};
 use fhe_passes::params::{
     Constraint, CostModel, ErrorTarget, Found, Infeasible, MachineCost, NoiseModel, NoiseSource, Requirements,
     SearchSpace, V0, V0Problem, evaluate, kappa, search,
 };
+use oracle::{Row, int, slice, whole};
 use rayon::prelude::*;
 
-/// A row of a CSV file, by column name.
-type Row = BTreeMap<String, String>;
-
-fn parse(text: &str) -> Vec<Row> {
-    let mut lines = text.lines();
-    let names: Vec<&str> = lines.next().expect("a header").split(',').collect();
-    lines
-        .map(|line| names.iter().map(|n| (*n).to_string()).zip(line.split(',').map(str::to_string)).collect())
-        .collect()
-}
-
-fn slice(name: &str) -> Vec<Row> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testsuite/oracle").join(name);
-    parse(&std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
-}
-
-/// The whole table; `None`, and a line that says so, without `FHE_DATA`.
-fn whole(name: &str) -> Option<Vec<Row>> {
-    let Some(data) = std::env::var_os("FHE_DATA") else {
-        println!("skipped: FHE_DATA is not set, so oracle/{name} was not read");
-        return None;
-    };
-    let path = Path::new(&data).join("oracle").join(name);
-    Some(parse(&std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))))
-}
-
 fn float(row: &Row, name: &str) -> f64 {
-    row[name].parse().unwrap_or_else(|e| panic!("{name} of {row:?}: {e}"))
-}
-
-fn int(row: &Row, name: &str) -> u32 {
     row[name].parse().unwrap_or_else(|e| panic!("{name} of {row:?}: {e}"))
 }
 
@@ -196,42 +168,6 @@ fn tfhe_noise_matches_the_crate() {
             other => panic!("unknown kind {other}"),
         };
         assert_close(got, float(&row, "variance"), 1e-9, &row);
-    }
-}
-
-// --------------------------------------------------------------------------------------------------------- security
-
-/// Standard deviations of published sets over those of our curve, least and largest.
-fn check_security(rows: &[Row]) -> (usize, f64, f64) {
-    let (mut count, mut least, mut largest) = (0, f64::INFINITY, 0.0_f64);
-    for row in rows {
-        let sds = [&row["lwe_noise"], &row["glwe_noise"]].map(|noise| noise.strip_prefix("g:"));
-        let [Some(lwe), Some(glwe)] = sds else { continue };
-        count += 1;
-        for (dimension, sd) in [(int(row, "n"), lwe), (int(row, "k") * int(row, "N"), glwe)] {
-            let curve = SecurityCurve::Bits132.minimal_variance(dimension).expect("on the curve");
-            let ratio = sd.parse::<f64>().expect("a standard deviation") / curve.sd();
-            (least, largest) = (least.min(ratio), largest.max(ratio));
-            assert!((0.999..1.5).contains(&ratio), "{}: dimension {dimension} has {ratio} of our noise", row["name"]);
-        }
-    }
-    println!("{count} sets have between {least:.5} and {largest:.5} of the curve's standard deviation");
-    (count, least, largest)
-}
-
-#[test]
-fn published_sets_lie_on_the_132_bit_curve() {
-    assert!(check_security(&slice("tfhe_rs_gaussian.csv")).0 >= 10);
-    if let Some(rows) = whole("tfhe_rs_params.csv") {
-        assert!(check_security(&rows).0 > 100);
-    }
-}
-
-#[test]
-fn curve_of_128_bits_needs_less_noise_than_that_of_132() {
-    for dimension in (450..4096).step_by(7) {
-        let at = |curve: SecurityCurve| curve.minimal_variance(dimension).expect("on the curve");
-        assert!(at(SecurityCurve::Bits128) <= at(SecurityCurve::Bits132));
     }
 }
 

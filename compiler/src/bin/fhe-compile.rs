@@ -92,8 +92,8 @@ struct Compile {
     /// How much wider than seen calibrated ranges are.
     #[arg(long, value_name = "FRACTION", default_value = "0.15")]
     range_margin: f64,
-    /// Security level in bits.
-    #[arg(long, value_name = "BITS", default_value = "128", value_parser = security)]
+    /// Curve that the keys lie on: 128 (gaussian-128) or 132 (gaussian-132).
+    #[arg(long, value_name = "BITS|CURVE", default_value = "128")]
     security: SecurityCurve,
     /// Seed of everything random.
     #[arg(long, default_value = "0")]
@@ -126,10 +126,6 @@ enum RoundingMethod {
 enum RangesArg {
     Calibrated,
     WorstCase,
-}
-
-fn security(text: &str) -> Result<SecurityCurve, String> {
-    text.parse().ok().and_then(SecurityCurve::from_bits).ok_or_else(|| format!("{text:?} is neither 128 nor 132"))
 }
 
 fn main() -> ExitCode {
