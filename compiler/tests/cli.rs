@@ -212,6 +212,55 @@ fn an_accumulator_that_no_parameters_carry_is_named_with_its_bits() {
     );
 }
 
+/// `option` and `value` pairs of a command line, later ones in place of earlier ones.
+fn merged(options: &[&str]) -> String {
+    let mut merged: Vec<(&str, &str)> = vec![];
+    for pair in options.chunks(2) {
+        merged.retain(|(option, _)| *option != pair[0]);
+        merged.push((pair[0], pair[1]));
+    }
+    merged.iter().map(|(option, value)| format!("{option} {value}")).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn ways_out_compile_and_cost_what_was_predicted() {
+    let place = Place::new();
+    let mut proposed = vec![];
+    for options in [
+        "--n-bits 9 --rounding off --calibration x.npy",
+        "--n-bits 7 --rounding off --calibration x.npy --p-error 2^-60",
+        "--n-bits 8 --rounding 11 --calibration x.npy",
+        "--n-bits 7 --rounding off --calibration x.npy --ranges worst-case --security 132",
+        "--n-bits 5 --rounding off --calibration x.npy --ranges worst-case --p-error 2^-125 --security 132",
+        "--n-bits op_inputs=10:op_weights=12 --rounding 10 --calibration x.npy --global-p-error 2^-100",
+    ] {
+        let (_, stderr) = place.expect(1, &format!("mlp2.onnx {options}"));
+        let flat: Vec<_> =
+            stderr.split("help:").nth(1).unwrap().split("from ").next().unwrap().split_whitespace().collect();
+        let flat = flat.join(" ");
+        // `--option value [--option value]: effect, 0.123 s per row on one core --option …`
+        let ways: Vec<_> = flat.split(" s per row on one core").filter_map(|w| w.split_once("--")).collect();
+        assert!(!ways.is_empty() && ways.len() <= 3, "{stderr}");
+        let mut last = 0.0;
+        for (_, way) in ways {
+            let (changed, effect) = way.split_once(": ").unwrap();
+            let predicted: f64 = effect.rsplit(", ").next().unwrap().parse().unwrap();
+            assert!(predicted >= last, "the cheapest comes first:\n{stderr}");
+            last = predicted;
+            let changed = format!("--{changed}");
+            let both: Vec<_> = options.split_whitespace().chain(changed.split_whitespace()).collect();
+            let (json, _) = place.expect(0, &format!("mlp2.onnx {} --stats json", merged(&both)));
+            let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+            let got = json["predicted_single_thread_ns"].as_f64().unwrap() * 1e-9;
+            proposed.push(format!("{options}\n    {changed}: predicted {predicted:.3} s, compiled {got:.3} s"));
+            assert!((0.4..2.5).contains(&((got + 0.001) / (predicted + 0.001))), "{}", proposed.join("\n"));
+        }
+    }
+    insta::with_settings!({omit_expression => true, prepend_module_to_snapshot => false}, {
+        insta::assert_snapshot!("ways-out", proposed.join("\n"));
+    });
+}
+
 #[test]
 fn circuits_from_strangers_are_checked() {
     let place = Place::new();

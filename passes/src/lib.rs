@@ -29,6 +29,7 @@ pub mod regions;
 pub mod round_accumulators;
 pub mod select_params;
 pub mod tabulate;
+pub mod ways_out;
 
 /// Whether the integers of a network of phase `float` follow from calibration rows: not when its quantizers and exact
 /// weights state them all.
@@ -41,4 +42,4 @@ pub fn needs_calibration(model: &fhe_ir::Graph) -> bool {
 
 pub use manager::{Event, Flow, PassReport, PipelineError, run_pipeline};
 pub use options::{Bits, CalibrationMethod, Options, Ranges, Rounding};
-pub use pass::{Pass, PassCx, PassError, Place, Remark};
+pub use pass::{Notes, Pass, PassCx, PassError, Place, Remark};

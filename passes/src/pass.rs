@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fhe_ir::{Graph, Id, Phase, Value};
+use fhe_ir::{Domain, Graph, Id, Phase, Value};
 use indexmap::IndexMap;
 use ndarray::ArrayD;
 
@@ -51,12 +51,31 @@ pub struct PassCx<'a> {
     pub budget: Option<u64>,
     /// Name of the running pass.
     pub pass: &'static str,
+    /// What passes leave for later ones besides the graph.
+    pub notes: Notes,
+}
+
+/// What is no part of a graph but decides which options would change it.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// Whether `--n-bits` decided weights; a network may state all of its integers itself.
+    pub weights_chosen: bool,
+    /// Domains from the values seen, by the name of what is read, where those of the worst case were taken.
+    pub calibrated: IndexMap<String, Domain>,
 }
 
 impl<'a> PassCx<'a> {
     /// A context at the start of a pipeline.
     pub fn new(options: &'a Options, calibration: &'a [ArrayD<f32>]) -> Self {
-        Self { options, calibration, counters: IndexMap::new(), remarks: vec![], budget: None, pass: "" }
+        Self {
+            options,
+            calibration,
+            counters: IndexMap::new(),
+            remarks: vec![],
+            budget: None,
+            pass: "",
+            notes: Notes::default(),
+        }
     }
 
     /// Counts one rewrite; `false` when the bisection limit forbids it.

@@ -35,13 +35,19 @@ pub struct Regions<'g> {
 }
 
 impl<'g> Regions<'g> {
-    /// Analyses a graph of phase `tabled`.
+    /// Analyses a graph of phase `tabled` or `circuit`; of a bootstrap, the operand is what its keyswitch switches.
     pub fn of(graph: &'g Graph) -> Self {
         let mut readings = vec![];
         for (id, value) in graph.iter() {
-            if let Op::Lut { x, domain, read, .. } = &value.op {
-                readings.push(Reading { operand: *x, table: Some(id), domain, read: *read });
-            }
+            let (operand, domain, read) = match &value.op {
+                Op::Lut { x, domain, read, .. } => (*x, domain, *read),
+                Op::Pbs { x, domain, read, .. } => match graph.value(*x).op {
+                    Op::Keyswitch { x } => (x, domain, *read),
+                    _ => (*x, domain, *read),
+                },
+                _ => continue,
+            };
+            readings.push(Reading { operand, table: Some(id), domain, read });
         }
         for output in &graph.outputs {
             if let (Some(domain), Some(read)) = (&output.domain, output.read) {
@@ -65,9 +71,13 @@ impl<'g> Regions<'g> {
 
     /// The noise constraint of a reading.
     pub fn constraint(&self, reading: &Reading<'_>) -> Constraint {
+        self.constraint_in(reading, reading.read.boxes(reading.domain.width))
+    }
+
+    /// The noise constraint of a reading if it distinguished that many boxes, at least 1.
+    pub fn constraint_in(&self, reading: &Reading<'_>, boxes: u64) -> Constraint {
         let operand = reading.operand.index();
         let (span, width) = (self.span[operand], reading.domain.width);
-        let boxes = reading.read.boxes(width);
         // A single box is read right wherever its operand is.
         let width = if boxes == 1 { span } else { width };
         let worst = self.norm2[operand].iter().copied().fold(Norm2::default(), Norm2::max);

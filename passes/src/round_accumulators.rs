@@ -55,7 +55,12 @@ impl Pass for RoundAccumulators {
 }
 
 fn resolve(graph: &Graph, x: Id<Value>, read: Read, cx: &mut PassCx<'_>) -> Result<(Domain, Read), PassError> {
-    let domain = domain(graph.value(x), cx.options);
+    let value = graph.value(x);
+    if cx.options.ranges == Ranges::WorstCase && value.facts.seen.is_some() {
+        let calibrated = Options { ranges: Ranges::Calibrated, ..cx.options.clone() };
+        cx.notes.calibrated.insert(value.name.clone(), domain(value, &calibrated));
+    }
+    let domain = domain(value, cx.options);
     let boxes = read.boxes(domain.width);
     let too_wide = |reason| PassError::AccumulatorTooWide { place: Place::new(graph, x), reason };
     if domain.width > MAX_WIDTH {

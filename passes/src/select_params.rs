@@ -3,11 +3,15 @@
 //! One key set serves the circuit. The search runs over the noise constraints of all readings; the result is kept in
 //! the graph as `!p0`.
 
-use fhe_ir::{Graph, Op, Phase};
+use fhe_ir::{Graph, Phase};
 
-use crate::params::{CostModel, Infeasible, MachineCost, NoiseModel, Requirements, SearchSpace, search};
+use crate::options::Options;
+use crate::params::{
+    Constraint, CostModel, Infeasible, MachineCost, NoiseModel, Requirements, SearchSpace, in_words, search,
+};
 use crate::pass::{Pass, PassCx, PassError, Place};
 use crate::regions::Regions;
+use crate::ways_out::{Proposals, WayOut};
 
 /// See the module.
 pub struct SelectParams;
@@ -33,9 +37,9 @@ impl Pass for SelectParams {
 
     fn run(&self, mut graph: Graph, cx: &mut PassCx<'_>) -> Result<Graph, PassError> {
         let regions = Regions::of(&graph);
-        let requirements = requirements(&graph, &regions, cx);
+        let requirements = requirements(&graph, &regions, cx.options);
         let found = search(&requirements, &NOISE_MODEL, &COST_MODEL)
-            .map_err(|infeasible| explain(&graph, &regions, &infeasible))?;
+            .map_err(|infeasible| explain(&graph, &regions, &infeasible, cx))?;
         cx.remark(format!("{} costs {:.3} s single-threaded per inference", found.params, found.cost_ns * 1e-9));
         cx.count("readings", requirements.constraints.len() as u64);
         graph.params = vec![found.params];
@@ -43,25 +47,28 @@ impl Pass for SelectParams {
     }
 }
 
-/// What the search has to satisfy for a tabled graph.
-pub fn requirements(graph: &Graph, regions: &Regions<'_>, cx: &PassCx<'_>) -> Requirements {
+/// What the search has to satisfy for a graph of phase `tabled` or `circuit`.
+pub fn requirements(graph: &Graph, regions: &Regions<'_>, options: &Options) -> Requirements {
     let constraints = regions.readings.iter().map(|r| regions.constraint(r)).collect();
-    let tables = || graph.values.iter().filter(|v| matches!(v.op, Op::Lut { .. }));
-    let mut operands: Vec<_> = tables().map(|v| v.op.operands()[0]).collect();
+    let tables = || regions.readings.iter().filter_map(|r| Some((r.operand, r.table?)));
+    let mut operands: Vec<_> = tables().map(|(operand, _)| operand).collect();
     operands.sort_unstable();
     operands.dedup();
     Requirements {
         constraints,
-        pbs_count: tables().map(|v| v.elements() as u64).sum(),
+        pbs_count: tables().map(|(_, table)| graph.value(table).elements() as u64).sum(),
         ks_count: operands.iter().map(|o| graph.value(*o).elements() as u64).sum(),
         linear_products: graph.values.iter().map(|v| fhe_ir::count::clear_products(graph, v)).sum(),
-        target: cx.options.error,
-        curve: cx.options.curve,
+        target: options.error,
+        curve: options.curve,
         space: SearchSpace::default(),
     }
 }
 
-fn explain(graph: &Graph, regions: &Regions<'_>, infeasible: &Infeasible) -> PassError {
+/// Ways out that an error proposes.
+const WAYS_OUT: usize = 3;
+
+fn explain(graph: &Graph, regions: &Regions<'_>, infeasible: &Infeasible, cx: &PassCx<'_>) -> PassError {
     let (Infeasible::TooManyBoxes { constraint, .. } | Infeasible::TooNoisy { constraint, .. }) = infeasible else {
         return PassError::BadOptions {
             message: infeasible.to_string(),
@@ -70,15 +77,19 @@ fn explain(graph: &Graph, regions: &Regions<'_>, infeasible: &Infeasible) -> Pas
     };
     let reading = &regions.readings[*constraint];
     let constraint = regions.constraint(reading);
-    let bits = f64::from(constraint.boxes).log2();
+    let read = format!("it is read in {} boxes ({:.1} bits)", constraint.boxes, f64::from(constraint.boxes).log2());
     let reason = match infeasible {
-        Infeasible::TooNoisy { log2_sd_allowed, log2_sd, dominant, closest, .. } => format!(
-            "it is read in {} boxes ({bits:.1} bits) behind weights of norm 2^{:.1}, which allows noise of \
-             2^{log2_sd_allowed:.2}; the quietest set ({closest}) has 2^{log2_sd:.2}, mostly of the {dominant}",
-            constraint.boxes,
-            0.5 * constraint.norm2_pbs.max(constraint.norm2_input).max(1.0).log2(),
+        Infeasible::TooNoisy { log2_sd_allowed, log2_sd, shares, closest, .. } => format!(
+            "{read} behind weights of norm {}, which allows noise of 2^{log2_sd_allowed:.2}; the quietest set ({closest}) \
+             has 2^{log2_sd:.2}: {}",
+            norms(&constraint),
+            in_words(shares),
         ),
-        _ => format!("it is read in {} boxes ({bits:.1} bits); {infeasible}", constraint.boxes),
+        Infeasible::TooManyBoxes { largest, .. } => format!(
+            "{read}, which needs a polynomial of {} coefficients; the largest has {largest}",
+            2 * u64::from(constraint.boxes)
+        ),
+        _ => read,
     };
     let (width, span) = (reading.domain.width, regions.span[reading.operand.index()]);
     let shared = if span >= 2 * width {
@@ -90,10 +101,31 @@ fn explain(graph: &Graph, regions: &Regions<'_>, infeasible: &Infeasible) -> Pas
     } else {
         format!("; the accumulator has {:.1} bits", (width as f64).log2())
     };
-    let reason = reason + &shared;
-    let fewer = (bits.ceil() as u32).saturating_sub(1).clamp(2, 8);
-    let advice = format!(
-        "read it in fewer boxes (--rounding {fewer} or less), use fewer bits (--n-bits), or allow more errors (--p-error)"
-    );
-    PassError::NoParameters { place: Place::new(graph, reading.operand), reason, advice }
+    let ways = Proposals::new(graph, regions, cx.options, &cx.notes).ways_out(WAYS_OUT);
+    PassError::NoParameters {
+        place: Place::new(graph, reading.operand),
+        reason: reason + &shared,
+        advice: advice(&ways),
+    }
+}
+
+/// Norms in front of a read: on bootstraps, on inputs, or on both.
+pub(crate) fn norms(c: &Constraint) -> String {
+    let norm = |norm2: f64, of: &str| (norm2 > 0.0).then(|| format!("2^{:.1} on {of}", 0.5 * norm2.log2()));
+    let norms: Vec<_> =
+        [norm(c.norm2_pbs, "bootstraps"), norm(c.norm2_input, "inputs")].into_iter().flatten().collect();
+    if norms.is_empty() { "0".into() } else { norms.join(" and ") }
+}
+
+/// The ways out in words.
+fn advice(ways: &[WayOut]) -> String {
+    if ways.is_empty() {
+        return "no single option and no pair of them suffices: use fewer bits everywhere (--n-bits) and read coarsely \
+                (--rounding), or put an activation in front of the widest sum"
+            .into();
+    }
+    let each =
+        |way: &WayOut| format!("{}: {}, {:.3} s per row on one core", way.option, way.effect, way.found.cost_ns * 1e-9);
+    let lines: Vec<_> = ways.iter().map(each).collect();
+    format!("each of these has parameters, the cheapest first; predicted cost behind it\n{}", lines.join("\n"))
 }

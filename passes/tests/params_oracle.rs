@@ -397,7 +397,7 @@ fn impossible_circuits_say_which_read_and_why() {
     else {
         panic!("{error}");
     };
-    assert_eq!((bits, log2_norm_pbs, dominant), (4.0, 60.0, NoiseSource::Bootstrap));
+    assert_eq!((bits, log2_norm_pbs, dominant), (4.0, 60.0, NoiseSource::Fourier));
     assert!(log2_sd > log2_sd_allowed);
     println!("{error}");
 

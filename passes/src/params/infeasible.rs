@@ -4,42 +4,8 @@ use std::fmt;
 
 use fhe_ir::params::ParamSet;
 
-use super::SearchSpace;
-
-/// Where the noise at a read comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoiseSource {
-    /// Earlier bootstraps, amplified by the weights since.
-    Bootstrap,
-    /// Fresh encryptions, amplified by the weights since.
-    Input,
-    /// The keyswitch in front of the table.
-    Keyswitch,
-    /// The modulus switch in front of the table.
-    ModulusSwitch,
-}
-
-impl NoiseSource {
-    /// What a circuit can change about it.
-    pub fn advice(self) -> &'static str {
-        match self {
-            Self::Bootstrap => "read fewer bits, or put a table before the sum so that its weights have a smaller norm",
-            Self::Input => "read fewer bits, or use smaller weights on the inputs",
-            Self::Keyswitch | Self::ModulusSwitch => "read fewer bits, or accept a larger error probability",
-        }
-    }
-}
-
-impl fmt::Display for NoiseSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bootstrap => "bootstrap",
-            Self::Input => "input encryption",
-            Self::Keyswitch => "keyswitch",
-            Self::ModulusSwitch => "modulus switch",
-        })
-    }
-}
+use super::sources::in_words;
+use super::{NoiseSource, SearchSpace, Share};
 
 /// A norm, given by its log2.
 struct Norm(f64);
@@ -75,9 +41,9 @@ pub enum Infeasible {
     },
     /// The least noisy set is still too noisy at one read.
     #[error(
-        "constraint {constraint}: reading {bits:.1} bits behind a norm of {} on table outputs and {} on inputs allows noise of 2^{log2_sd_allowed:.2}, the least found is 2^{log2_sd:.2}, \
-         mostly of the {dominant} ({closest}); {}",
-        Norm(*log2_norm_pbs), Norm(*log2_norm_input), dominant.advice()
+        "constraint {constraint}: reading {bits:.1} bits behind a norm of {} on table outputs and {} on inputs allows noise of 2^{log2_sd_allowed:.2}, the least found is 2^{log2_sd:.2} \
+         ({}; {closest}); {}",
+        Norm(*log2_norm_pbs), Norm(*log2_norm_input), in_words(shares), dominant.advice()
     )]
     TooNoisy {
         /// The read that misses its bound by most under `closest`.
@@ -97,6 +63,8 @@ pub enum Infeasible {
         log2_sd: f64,
         /// The largest part of that noise.
         dominant: NoiseSource,
+        /// All parts of its variance, the largest first.
+        shares: Vec<Share>,
         /// The set that comes closest to satisfying every constraint.
         closest: ParamSet,
     },

@@ -15,12 +15,14 @@ mod noise;
 mod pareto;
 mod requirements;
 mod search;
+mod sources;
 mod v0;
 
 pub use cost::{CostModel, MachineCost};
 pub use gauss::{kappa, tail};
-pub use infeasible::{Infeasible, NoiseSource};
+pub use infeasible::Infeasible;
 pub use noise::NoiseModel;
 pub use requirements::{Constraint, ConstraintReport, ErrorTarget, Found, Requirements, SearchSpace, evaluate};
-pub use search::search;
+pub use search::{Prepared, search};
+pub use sources::{NoiseSource, Share, Sources, in_words};
 pub use v0::{V0, V0Problem, V0Solution};

@@ -60,30 +60,37 @@ impl NoiseModel {
         let q2 = pow2(128);
         // What the decomposition drops: a digit below B^-l, uniform.
         let dropped2 = 1.0 / pow2(2 * pbs.base_log * pbs.level);
-        let fft_scale = (2.0 * LOST_MANTISSA_BITS).exp2() * base2 / q2;
+        let fft = self.variance_of_fourier(glwe_dimension, log2_polynomial_size, pbs).0;
         match self {
             Self::ConcreteV0 => {
                 let keys = l * (k + 1.0) * n_poly * (base2 + 2.0) / 12.0 * key.0;
                 let rounding = (dropped2 - 1.0 / q2) / 24.0 * (1.0 + k * n_poly / 2.0)
                     + k * n_poly / 32.0 / q2
                     + (1.0 - k * n_poly).powi(2) / 64.0 / q2;
-                // 2^-2.577… is fitted; asserted there for k ≤ 6.
-                let fft = (-2.577_224_94_f64).exp2() * fft_scale * l * n_poly * n_poly * (k + 1.0);
                 Variance(keys + rounding + fft)
             }
             Self::TfheRsCentred => {
                 let keys = l * n_poly * (k + 1.0) * (base2 / 12.0 + 1.0 / 6.0) * key.0;
                 let rounding =
                     k * n_poly / 2.0 * (dropped2 / 24.0 + 1.0 / 48.0 / q2) + dropped2 / 24.0 - 1.0 / 24.0 / q2;
-                let fft = 0.00705
-                    * fft_scale
-                    * l.powf(1.01827)
-                    * k.powf(1.22003)
-                    * n_poly.powf(2.22003)
-                    * (k + 1.0).powf(1.01827);
                 Variance(keys + rounding + fft)
             }
         }
+    }
+
+    /// Part of [`Self::variance_of_cmux`] that is the rounding of the Fourier transform.
+    pub fn variance_of_fourier(self, glwe_dimension: u32, log2_polynomial_size: u32, pbs: Decomposition) -> Variance {
+        let k = f64::from(glwe_dimension);
+        let n_poly = pow2(log2_polynomial_size);
+        let l = f64::from(pbs.level);
+        let scale = (2.0 * LOST_MANTISSA_BITS).exp2() * pow2(2 * pbs.base_log) / pow2(128);
+        Variance(match self {
+            // 2^-2.577… is fitted; asserted there for k ≤ 6.
+            Self::ConcreteV0 => (-2.577_224_94_f64).exp2() * scale * l * n_poly * n_poly * (k + 1.0),
+            Self::TfheRsCentred => {
+                0.00705 * scale * l.powf(1.01827) * k.powf(1.22003) * n_poly.powf(2.22003) * (k + 1.0).powf(1.01827)
+            }
+        })
     }
 
     /// Variance that a keyswitch adds for each of the `k·N` coefficients it reads, for keyswitch-key noise `key`.

@@ -4,8 +4,8 @@ use fhe_ir::params::{Decomposition, ParamSet, SecurityCurve, Variance};
 
 use super::pareto::{Step, steps};
 use super::{
-    Constraint, CostModel, ErrorTarget, Found, Infeasible, NoiseModel, NoiseSource, Requirements, SearchSpace,
-    evaluate, kappa,
+    Constraint, CostModel, ErrorTarget, Found, Infeasible, NoiseModel, Requirements, SearchSpace, Sources, evaluate,
+    kappa,
 };
 
 /// The cheapest parameter set of the search space under which the circuit meets its error target.
@@ -16,6 +16,24 @@ use super::{
 /// When there is none, with the read that stands in the way.
 pub fn search(req: &Requirements, noise: &NoiseModel, cost: &CostModel) -> Result<Found, Infeasible> {
     search_in(&Lists::new(req.curve, *noise, req.space), req, cost)
+}
+
+/// A search that is asked again and again: what depends on curve, noise model and space alone is computed once.
+pub struct Prepared(Lists);
+
+impl Prepared {
+    /// Prepares a search.
+    pub fn new(curve: SecurityCurve, noise: NoiseModel, space: SearchSpace) -> Self {
+        Self(Lists::new(curve, noise, space))
+    }
+
+    /// As [`search`], on the prepared curve and space, whatever the requirements say of these two.
+    ///
+    /// # Errors
+    /// When there is none, with the read that stands in the way.
+    pub fn search(&self, req: &Requirements, cost: &CostModel) -> Result<Found, Infeasible> {
+        search_in(&self.0, req, cost)
+    }
 }
 
 /// Everything of a search that does not depend on the circuit.
@@ -252,9 +270,9 @@ fn explain<'a>(
         for (n, keyswitches) in lists.lwe_dimensions() {
             let ks = keyswitches.last().expect("a list of steps is never empty");
             let params = lists.params(big, n, cmux.decomposition, ks.decomposition);
-            let sources = sources(lists.noise, &params);
+            let sources = Sources::new(lists.noise, &params);
             let (miss, constraint) = (req.constraints.iter().zip(&allowed).enumerate())
-                .map(|(i, (c, allowed))| (parts(c, &sources).iter().sum::<f64>() / allowed, i))
+                .map(|(i, (c, allowed))| (sources.parts(c).iter().sum::<f64>() / allowed, i))
                 .max_by(|a, b| a.0.total_cmp(&b.0))
                 .expect("requirements without a constraint are always met");
             if closest.is_none_or(|(least, ..)| miss < least) {
@@ -264,33 +282,17 @@ fn explain<'a>(
     }
     let (_, constraint, closest) = closest.expect("some big key fits");
     let c = &req.constraints[constraint];
-    let parts = parts(c, &sources(lists.noise, &closest));
-    let names = [NoiseSource::Bootstrap, NoiseSource::Input, NoiseSource::Keyswitch, NoiseSource::ModulusSwitch];
-    let (dominant, _) = names.into_iter().zip(parts).max_by(|a, b| a.1.total_cmp(&b.1)).expect("four parts");
+    let sources = Sources::new(lists.noise, &closest);
+    let shares = sources.shares(c);
     Infeasible::TooNoisy {
         constraint,
         bits: -c.half_box.log2() - 2.0,
         log2_norm_pbs: 0.5 * c.norm2_pbs.log2(),
         log2_norm_input: 0.5 * c.norm2_input.log2(),
         log2_sd_allowed: 0.5 * allowed(c, kappas[constraint], closest.log2_polynomial_size).log2(),
-        log2_sd: Variance(parts.iter().sum()).log2_sd(),
-        dominant,
+        log2_sd: Variance(sources.parts(c).iter().sum()).log2_sd(),
+        dominant: shares[0].source,
+        shares,
         closest,
     }
-}
-
-/// Variances of a bootstrap, a fresh encryption, a keyswitch and a modulus switch.
-fn sources(noise: NoiseModel, params: &ParamSet) -> [f64; 4] {
-    [
-        noise.variance_of_blind_rotation(params).0,
-        params.big_variance().0,
-        noise.variance_after_keyswitch(Variance::ZERO, params).0,
-        noise.variance_of_modulus_switch(params.lwe_dimension, params.log2_polynomial_size).0,
-    ]
-}
-
-/// The variance that decides a read, split by [`sources`].
-fn parts(c: &Constraint, [bootstrap, input, keyswitch, modulus_switch]: &[f64; 4]) -> [f64; 4] {
-    let table = if c.table { 1.0 } else { 0.0 };
-    [bootstrap * c.norm2_pbs, input * c.norm2_input, keyswitch * table, modulus_switch * table]
 }

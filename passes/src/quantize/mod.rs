@@ -458,6 +458,7 @@ impl Quantizer<'_, '_, '_> {
             Op::Conv { geometry, .. } => Op::Conv { x: operand, w, geometry: geometry.clone() },
             _ => Op::Dot { x: operand, w },
         };
+        self.cx.notes.weights_chosen = true;
         self.cx.count("weights", self.new.new.constant(w).data.len() as u64);
         let scales: Vec<f32> = quantized.scale.iter().map(|s| *s as f32).collect();
         let facts = Facts { scale: Some(compact(scales.clone())), range: None, ..old.facts.clone() };
