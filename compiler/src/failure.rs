@@ -62,6 +62,18 @@ pub enum Failure {
         /// Why.
         source: std::io::Error,
     },
+    /// Nothing in a circuit has the name that was asked for.
+    #[error("nothing in the circuit is called {asked:?}")]
+    #[diagnostic(
+        code("cli::unknown-node"),
+        help("close to it: {near}; all names: fhe-compile inspect FILE.fhe --format ir")
+    )]
+    UnknownNode {
+        /// What was asked for.
+        asked: String,
+        /// Names close to it.
+        near: String,
+    },
     /// An option's value makes no sense.
     #[error("{option}: {message}")]
     #[diagnostic(code("cli::usage"), help("see --help"))]

@@ -11,6 +11,7 @@ use petgraph::dot::{Config, Dot};
 use petgraph::graph::DiGraph;
 
 use crate::failure::Failure;
+use crate::why;
 
 /// What to show of a circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -25,13 +26,28 @@ pub enum Format {
     Dot,
 }
 
-/// Prints a circuit file on stdout.
-pub fn run(path: &Path, format: Format) -> Result<(), Failure> {
+/// Prints a circuit file on stdout, or with `why` the explanation of one of its nodes.
+pub fn run(path: &Path, format: Format, why: Option<&str>) -> Result<(), Failure> {
+    if why.is_some() && !matches!(format, Format::Text | Format::Json) {
+        return Err(Failure::usage("--why", "an explanation is text or json"));
+    }
     let mut bytes = vec![];
     let file = File::open(path).map_err(|e| Failure::unreadable(path, e))?;
     // One byte more than is allowed shows that a file is too large.
     file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|e| Failure::unreadable(path, e))?;
     let artifact = Artifact::from_bytes(&bytes)?;
+    if let Some(asked) = why {
+        let why = why::explain(&artifact, asked)?;
+        match format {
+            Format::Json => {
+                let json =
+                    serde_json::to_value(&why).expect("explanations have string keys and finite numbers or null");
+                println!("{json:#}");
+            }
+            _ => print!("{}", why::text(&why)),
+        }
+        return Ok(());
+    }
     match format {
         Format::Text => print!("{}", overview(&artifact)),
         Format::Json => println!("{:#}", artifact.report),

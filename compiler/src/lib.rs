@@ -13,3 +13,4 @@ pub mod inspect;
 pub mod onnx;
 pub mod report;
 pub mod sweep;
+pub mod why;

@@ -262,6 +262,40 @@ fn ways_out_compile_and_cost_what_was_predicted() {
 }
 
 #[test]
+fn a_node_is_explained_in_text_and_as_json() {
+    let place = Place::new();
+    place.expect(0, "mlp2.onnx --n-bits 4 --rounding 4 --calibration x.npy");
+    let why = |asked: &str| place.expect(0, &format!("inspect mlp2.fhe --why {asked}")).0;
+    let texts: Vec<_> = ["fc1", "relu1", "fc2", "x"].map(|node| format!("--why {node}\n{}", why(node))).into();
+    insta::with_settings!({omit_expression => true, prepend_module_to_snapshot => false}, {
+        insta::assert_snapshot!("why", texts.join("\n"));
+    });
+    // Values are found by their names too, as listings write them.
+    let (listing, _) = place.expect(0, "inspect mlp2.fhe --format ir");
+    let value = listing.lines().find_map(|l| l.trim().strip_prefix('%')?.split_once(": ").map(|(v, _)| v)).unwrap();
+    assert_eq!(why(value), why(&format!("%{value}")));
+
+    let (json, _) = place.expect(0, "inspect mlp2.fhe --why relu1 --format json");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let reading = &json["values"][0]["readings"][0];
+    let parts = reading["shares"].as_array().unwrap().iter().map(|s| s["share"].as_f64().unwrap());
+    assert!((parts.sum::<f64>() - 1.0).abs() < 1e-9, "{json}");
+    // The explanation and the statistics are computed apart.
+    let (statistics, _) = place.expect(0, "inspect mlp2.fhe --format json");
+    let statistics: serde_json::Value = serde_json::from_str(&statistics).unwrap();
+    let of = |node: &str, key: &str| {
+        let nodes = statistics["statistics"]["nodes"].as_array().unwrap();
+        nodes.iter().find(|n| n["node"] == node).unwrap()[key].as_f64().unwrap()
+    };
+    assert!((of("relu1", "log2_p_fail") - reading["log2_p_fail"].as_f64().unwrap()).abs() < 1e-3);
+    assert!((of("relu1", "log2_bound") - reading["log2_bound"].as_f64().unwrap()).abs() < 1e-3);
+
+    place.expect(2, "inspect mlp2.fhe --why fc1 --format dot");
+    let (stdout, stderr) = place.expect(1, "inspect mlp2.fhe --why fcl");
+    assert!(stdout.is_empty() && stderr.contains("cli::unknown-node") && stderr.contains("\"fc1\""), "{stderr}");
+}
+
+#[test]
 fn circuits_from_strangers_are_checked() {
     let place = Place::new();
     place.expect(0, "mlp2.onnx --n-bits 3 --rounding 4 --calibration x.npy -o good.fhe");

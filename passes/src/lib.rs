@@ -29,7 +29,9 @@ pub mod regions;
 pub mod round_accumulators;
 pub mod select_params;
 pub mod tabulate;
+mod terms;
 pub mod ways_out;
+pub mod why;
 
 /// Whether the integers of a network of phase `float` follow from calibration rows: not when its quantizers and exact
 /// weights state them all.
@@ -43,3 +45,4 @@ pub fn needs_calibration(model: &fhe_ir::Graph) -> bool {
 pub use manager::{Event, Flow, PassReport, PipelineError, run_pipeline};
 pub use options::{Bits, CalibrationMethod, Options, Ranges, Rounding};
 pub use pass::{Notes, Pass, PassCx, PassError, Place, Remark};
+pub use terms::Term;

@@ -28,6 +28,8 @@ pub struct Regions<'g> {
     graph: &'g Graph,
     /// Integers that the half torus holds, per value.
     pub span: Vec<u64>,
+    /// Region of each value: equal numbers are one region.
+    pub region: Vec<usize>,
     /// Noise factors per value and channel.
     pub norm2: Vec<Vec<Norm2>>,
     /// Every reading, tables in the graph's order, then outputs.
@@ -65,8 +67,9 @@ impl<'g> Regions<'g> {
             let region = regions.find(reading.operand.index());
             widest[region] = widest[region].max(reading.domain.width);
         }
-        let span = (0..graph.values.len()).map(|v| widest[regions.find(v)]).collect();
-        Self { graph, span, norm2: growth(graph), readings }
+        let region: Vec<_> = (0..graph.values.len()).map(|v| regions.find(v)).collect();
+        let span = region.iter().map(|r| widest[*r]).collect();
+        Self { graph, span, region, norm2: growth(graph), readings }
     }
 
     /// The noise constraint of a reading.

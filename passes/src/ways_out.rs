@@ -164,6 +164,19 @@ impl<'g> Proposals<'g> {
         })
     }
 
+    /// The cheapest parameters if one reading distinguished that many boxes.
+    pub fn found_in_boxes(&self, reading: usize, boxes: u64) -> Option<Found> {
+        let mut requirements = self.requirements(&[]);
+        *requirements.constraints.get_mut(reading)? =
+            self.regions.constraint_in(self.regions.readings.get(reading)?, boxes);
+        self.search.search(&requirements, &COST_MODEL).ok()
+    }
+
+    /// Whether an option decides weights.
+    pub fn may_change_weights(&self) -> bool {
+        self.notes.weights_chosen
+    }
+
     /// The option of a change and what it does.
     fn words(&self, change: Change) -> (String, String) {
         let bits = self.options.bits;

@@ -29,7 +29,8 @@ Examples:
   fhe-compile model.onnx --n-bits 6 --calibration calib.npy --evaluate test.npy --labels y.npy --stats text
   fhe-compile model.onnx --n-bits op_inputs=6:op_weights=4 --calibration calib.npy --p-error 2^-20
   fhe-compile model.onnx --n-bits 2-7 --calibration calib.npy --evaluate test.npy --labels y.npy --sweep bits.csv
-  fhe-compile inspect model.fhe";
+  fhe-compile inspect model.fhe
+  fhe-compile inspect model.fhe --why fc1";
 
 #[derive(Subcommand)]
 enum Command {
@@ -40,6 +41,9 @@ enum Command {
         /// What to show.
         #[arg(long, value_enum, default_value = "text")]
         format: inspect::Format,
+        /// Why a node, a value or an output is as wide and as noisy as it is, and what one bit less would buy.
+        #[arg(long, value_name = "NODE")]
+        why: Option<String>,
     },
 }
 
@@ -132,7 +136,7 @@ fn main() -> ExitCode {
     fhe_compiler::failure::run(|| {
         let cli = Cli::parse();
         match cli.command {
-            Some(Command::Inspect { circuit, format }) => inspect::run(&circuit, format),
+            Some(Command::Inspect { circuit, format, why }) => inspect::run(&circuit, format, why.as_deref()),
             None => compile_command(&cli.compile),
         }
     })
