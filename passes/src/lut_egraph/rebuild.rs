@@ -11,6 +11,7 @@ use super::cost::{Candidates, Choice, needed};
 use super::language::{self, Term};
 use crate::pass::PassCx;
 use crate::peephole::merge_origins;
+use crate::range_analysis::with_proven_range;
 
 /// Writes the chosen terms that the outputs need. `classes` has the class of each old value.
 pub(super) fn rebuild(
@@ -91,6 +92,8 @@ impl Writer<'_> {
         for &id in values {
             merge_origins(&mut value, &self.origins_until(id, &operands));
         }
+        // An operand may have been replaced by one of a wider type that gives the same integers.
+        let value = with_proven_range(&self.new.new, value.clone()).unwrap_or(value);
         let id = self.new.push(value);
         self.placed.insert(class, id);
     }

@@ -21,6 +21,10 @@ pub(super) fn integers_seen(value: &Value, scales: &[f32]) -> Vec<Interval> {
     (0..value.channels()).map(channel).collect()
 }
 
+/// Bits from which on results of tables have the margin that tables themselves have: they saturate for good, and steps
+/// are plenty. Below, a finer step is worth more than the numbers that calibration rows did not show.
+const PLENTY: u32 = 7;
+
 impl Quantizer<'_, '_, '_> {
     /// A table that only requantizes, at the width of activations over the calibrated range of `real`.
     pub(super) fn requantize(&mut self, x: Id<Value>, real: &Value) -> Id<Value> {
@@ -85,16 +89,29 @@ impl Quantizer<'_, '_, '_> {
         hull
     }
 
+    /// The range seen with the margin for rows that were not: at each end but 0, within what the last function can give.
+    fn widened(&self, value: &Value, (lo, hi): (f32, f32), bits: u32) -> (f64, f64) {
+        let (lo, hi) = (f64::from(lo), f64::from(hi));
+        let (Op::Map { chain, .. }, true) = (&value.op, bits >= PLENTY) else { return (lo, hi) };
+        let margin = self.cx.options.range_margin / 2.0 * (hi - lo);
+        let (least, most) = match chain.last() {
+            Some(Func::Clip(least, most)) => (f64::from(*least), f64::from(*most)),
+            Some(Func::Sigmoid) => (0.0, 1.0),
+            Some(Func::Tanh | Func::Erf | Func::Softsign | Func::Sin | Func::Cos) => (-1.0, 1.0),
+            _ => (f64::NEG_INFINITY, f64::INFINITY),
+        };
+        let below = if lo < 0.0 { (lo - margin).max(least).min(lo) } else { lo };
+        let above = if hi > 0.0 { (hi + margin).min(most).max(hi) } else { hi };
+        (below, above)
+    }
+
     /// Integers and scale per channel that cover the calibrated range of a value in `2^bits` steps; no scale is more
     /// than `finest` times finer than the coarsest. A channel that never moved is one integer, at most 1 in magnitude,
     /// which readers then weigh like a bias.
     pub(super) fn grid(&self, value: &Value, bits: u32, finest: f64) -> (Vec<Interval>, Vec<f32>) {
         let steps = ((1u64 << bits) - 1) as f64;
         let seen = value.facts.seen.as_deref().unwrap_or(&[(-1.0, 1.0)]);
-        let ends = |c: usize| {
-            let (lo, hi) = seen[if seen.len() == 1 { 0 } else { c }];
-            (f64::from(lo), f64::from(hi))
-        };
+        let ends = |c: usize| self.widened(value, seen[if seen.len() == 1 { 0 } else { c }], bits);
         let coarsest = (0..value.channels()).map(|c| (ends(c).1 - ends(c).0) / steps).fold(0.0, f64::max);
         let channel = |c: usize| {
             let (lo, hi) = ends(c);

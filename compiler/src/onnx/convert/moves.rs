@@ -70,7 +70,14 @@ impl Converter<'_> {
         start: usize,
         len: usize,
     ) -> Result<Id<Value>, Stop> {
-        self.pick(site, x, axis, (start..start.saturating_add(len)).collect())
+        let mut shape = self.shape(x);
+        let extent = *shape.get(axis).ok_or("it names an axis that is not there")?;
+        if (start, len) == (0, extent) {
+            return Ok(x);
+        }
+        let (mut starts, steps) = (vec![0; shape.len()], vec![1; shape.len()]);
+        (starts[axis], shape[axis]) = (start, len);
+        self.step(site, Op::Slice { x, starts, steps }, &shape)
     }
 
     /// Zeros around the elements; negative numbers take elements away.

@@ -51,6 +51,7 @@ impl Converter<'_> {
         if taken.iter().any(|t| t.step < 0 && t.len > 1) {
             for (i, t) in taken.iter().enumerate() {
                 // Places lie inside the axis.
+                self.spend(t.len)?;
                 let place = |k: usize| (t.start as i64 + k as i64 * t.step) as usize;
                 x = self.pick(site, x, i + self.lead, (0..t.len).map(place).collect())?;
             }
@@ -117,6 +118,7 @@ impl Converter<'_> {
             if !matches!(mode, "edge" | "wrap" | "reflect") {
                 return refuse(format!("it pads in mode {mode:?}"), "pad by constant, edge, reflect or wrap");
             }
+            self.spend(usize::try_from(extent + after[at]).unwrap_or(usize::MAX))?;
             // Sources lie inside the axis.
             x = self.pick(site, x, at, (-before[at]..extent + after[at]).map(|i| source(i) as usize).collect())?;
         }

@@ -101,6 +101,7 @@ impl Converter<'_> {
                 if from[axis] != 1 || axis == 0 {
                     return Err(format!("its operand of shape {from:?} does not broadcast to {to:?}").into());
                 }
+                self.spend(to[axis])?;
                 x = self.pick(site, x, axis, vec![0; to[axis]])?;
             }
         }
