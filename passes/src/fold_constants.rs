@@ -280,6 +280,28 @@ fn layer(p: &mut Peephole<'_>, cx: &mut PassCx<'_>, id: Id<Value>) -> bool {
     true
 }
 
+/// Whether the network itself states the integers of a value: exact weights or a quantizer, with nothing but moves,
+/// pools and constants behind.
+fn is_stated(p: &Peephole<'_>, mut n: Id<Value>) -> bool {
+    loop {
+        match p.op(n) {
+            Op::Map { chain, .. } => return chain.iter().any(|link| matches!(link, Func::Quant { .. })),
+            Op::Input { pre } => return pre.iter().any(|link| matches!(link, Func::Quant { .. })),
+            Op::MulClear { x, .. }
+            | Op::AddClear { x, .. }
+            | Op::AvgPool { x, .. }
+            | Op::SumPool { x, .. }
+            | Op::MaxPool { x, .. }
+            | Op::Reshape { x }
+            | Op::Transpose { x, .. }
+            | Op::Slice { x, .. }
+            | Op::Gather { x, .. }
+            | Op::Pad { x, .. } => n = *x,
+            op => return Layer::of(op).is_some_and(|layer| p.graph().is_exact(layer.w)),
+        }
+    }
+}
+
 /// Folds a chain, and the factor (and summand behind it) in front of it into it.
 fn map(p: &mut Peephole<'_>, cx: &mut PassCx<'_>, id: Id<Value>) -> bool {
     let Op::Map { mut x, shift, chain, resolution } = p.remapped(id) else { return false };
@@ -309,9 +331,9 @@ fn map(p: &mut Peephole<'_>, cx: &mut PassCx<'_>, id: Id<Value>) -> bool {
         }
         x = from;
     }
-    // f(x + b) == (+b | f)(x): integers that are exact stay so, b need not be one of them.
+    // f(x + b) == (+b | f)(x): integers that the network states stay so, b need not be one of them.
     if let (true, Op::AddClear { x: n, c }) = (front.is_empty() && p.is_sole(x), p.op(x).clone())
-        && Layer::of(p.op(n)).is_some_and(|layer| p.graph().is_exact(layer.w))
+        && is_stated(p, n)
         && cx.rewrite("summand into map")
     {
         front.push(Func::Add(c));

@@ -33,13 +33,21 @@ pub(crate) fn of(graph: &Graph) -> Vec<Option<Grid>> {
     grids
 }
 
-/// Whether inputs and maps all state their integers: no calibration is needed.
+/// Whether inputs and maps all state their integers, and nothing between them needs a table of its own to bring scales
+/// together: no calibration is needed.
 pub(crate) fn are_complete(graph: &Graph) -> bool {
-    let states = |(value, grid): (&Value, &Option<Grid>)| match value.op {
+    let grids = of(graph);
+    let of = |x: &Id<Value>| grids[x.index()].as_ref();
+    let states = |(value, grid): (&Value, &Option<Grid>)| match &value.op {
         Op::Input { .. } | Op::Map { .. } => grid.as_ref().is_some_and(|g| g.range.is_some()),
+        // Without a grid, scales meet that differ.
+        Op::Add { a, b } | Op::Sub { a, b } => of(a).is_some() && of(b).is_some(),
+        Op::Reshape { .. } | Op::Transpose { .. } | Op::Concat { .. } => grid.is_some(),
+        // A layer without a grid behind another one requantizes in front of itself.
+        Op::Dot { x, .. } | Op::Conv { x, .. } => grid.is_some() || of(x).is_some_and(|g| g.range.is_some()),
         _ => true,
     };
-    graph.values.iter().zip(&of(graph)).all(states)
+    graph.values.iter().zip(&grids).all(states)
 }
 
 fn grid(graph: &Graph, value: &Value, grids: &[Option<Grid>]) -> Option<Grid> {
@@ -49,7 +57,12 @@ fn grid(graph: &Graph, value: &Value, grids: &[Option<Grid>]) -> Option<Grid> {
         Op::Map { x, chain, .. } => after(graph, value.channels(), of(x).filter(|g| g.range.is_some()), chain),
         Op::Dot { x, w } => layer(graph, value, of(x)?, *w, 1),
         Op::Conv { x, w, geometry } => layer(graph, value, of(x)?, *w, geometry.groups),
-        Op::AddClear { x, c } => of(x)?.plus(|channel| graph.constant(*c).channel(channel)),
+        Op::AddClear { x, c } => {
+            let grid = of(x)?;
+            // Off the grid, the summand is rounded to whole steps.
+            let rounded = Grid { range: None, ..grid.clone() };
+            Some(grid.plus(|channel| graph.constant(*c).channel(channel)).unwrap_or(rounded))
+        }
         Op::MulClear { x, c } => Some(of(x)?.times(|channel| graph.constant(*c).channel(channel))),
         Op::Neg { x } => Some(of(x)?.times(|_| -1.0)),
         Op::Add { a, b } => sum(of(a)?, of(b)?),
@@ -111,7 +124,9 @@ fn after(graph: &Graph, channels: usize, start: Option<Grid>, chain: &[Func]) ->
         Func::Quant { scale, to } => all(*scale, to.lo, to.hi),
         Func::Sign => all(1.0, -1, 1),
         Func::Positive | Func::NonNegative | Func::IsZero => all(1.0, 0, 1),
-        Func::Round | Func::Floor | Func::Ceil | Func::Trunc => all(1.0, -UNBOUNDED, UNBOUNDED),
+        Func::Round | Func::Floor | Func::Ceil | Func::Trunc => {
+            grid.and_then(|g| g.rounded(link)).or_else(|| all(1.0, -UNBOUNDED, UNBOUNDED))
+        }
         Func::Relu => grid?.clipped(0.0, f64::INFINITY),
         Func::Clip(lo, hi) => grid?.clipped(f64::from(*lo), f64::from(*hi)),
         Func::Mul(c) => Some(grid?.times(|channel| graph.constant(*c).channel(channel))),
@@ -203,6 +218,18 @@ impl Grid {
     fn channels(self, count: usize, from: impl Fn(usize) -> usize) -> Self {
         let range = self.range.map(|r| (0..count).map(|c| r[from(c)]).collect());
         Self { scale: (0..count).map(|c| self.scale[from(c)]).collect(), range }
+    }
+
+    /// The integers that a function makes of the real numbers on this grid.
+    fn rounded(self, link: &Func) -> Option<Self> {
+        let end = |i: i64, scale: f32| {
+            let whole = link.apply(i as f64 * f64::from(scale), |_| 0.0);
+            (whole.abs() <= UNBOUNDED as f64).then_some(whole as i64)
+        };
+        // All of them are monotone.
+        let ends = |(i, s): (&Interval, &f32)| Some(Interval { lo: end(i.lo, *s)?, hi: end(i.hi, *s)? });
+        let range = self.range?.iter().zip(&self.scale).map(ends).collect::<Option<Vec<_>>>()?;
+        Some(Self { scale: vec![1.0; self.scale.len()], range: Some(range) })
     }
 
     /// The grid of `x·c`.
