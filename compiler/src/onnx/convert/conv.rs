@@ -84,10 +84,7 @@ impl Converter<'_> {
     }
 
     fn conv_2d(&mut self, site: &Site<'_>, x: Id<Value>, w: Data, geometry: ConvGeometry) -> Result<Id<Value>, Stop> {
-        let w = match w {
-            Data::Int(w) => self.push_exact(site, ".w", (*w).clone()),
-            real => self.push_const(site, ".w", real)?,
-        };
+        let w = self.push_weights(site, w)?;
         self.push(site, ".acc", Op::Conv { x, w, geometry }, &[])
     }
 
@@ -150,11 +147,20 @@ impl Converter<'_> {
         let mut turned = vec![total, per_group];
         turned.extend(&window.kernel);
         self.spend(w.len())?;
-        let turned = ArrayD::from_shape_fn(IxDyn(&turned), |at| {
+        let from = |at: IxDyn| {
             let mut from = vec![at[0] / out * per_group + at[1], at[0] % out];
             from.extend((0..axes).map(|i| window.kernel[i] - 1 - at[2 + i]));
-            w[&from[..]]
+            from
+        };
+        let exact = self.exact_weights(site, 1).map(|(law, scale)| {
+            let integers = ArrayD::from_shape_fn(IxDyn(&turned), |at| law[&from(at)[..]]);
+            (integers, scale.repeat(groups))
         });
+        let real = || ArrayD::from_shape_fn(IxDyn(&turned), |at| w[&from(at)[..]]);
+        let (w, scale) = match exact {
+            Some((integers, scale)) => (Data::Int(Arc::new(integers)), Some(scale)),
+            None => (Data::F32(Arc::new(real())), None),
+        };
         let bias = self.bias(site, total)?;
         let x = self.spread(site, x, &window.strides)?;
         // The convolution takes pads itself; what is negative is cut off in front of it.
@@ -168,8 +174,11 @@ impl Converter<'_> {
             after: pads(&after),
             ..window
         };
-        let y = self.convolved(site, x, Data::F32(Arc::new(turned)), &window, groups)?;
-        self.add_bias(site, y, bias)
+        let y = self.convolved(site, x, w, &window, groups)?;
+        match scale {
+            Some(scale) => self.exact_result(site, y, scale, bias),
+            None => self.add_bias(site, y, bias),
+        }
     }
 
     /// `stride − 1` zeros behind every element of each spatial axis but the last.
@@ -191,7 +200,8 @@ impl Converter<'_> {
     }
 }
 
-fn reshaped(w: &Data, shape: &[usize]) -> Result<Data, Stop> {
+/// Weights in another shape, in the same order.
+pub(super) fn reshaped(w: &Data, shape: &[usize]) -> Result<Data, Stop> {
     let refuse = |_| Stop::from("its weights are not row-major");
     Ok(match w {
         Data::F32(w) => Data::F32(Arc::new(w.to_shape(shape).map_err(refuse)?.into_owned())),

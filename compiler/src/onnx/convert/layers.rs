@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fhe_ir::{Data, Id, Op, Value};
+use fhe_ir::{Const, Data, Id, Op, Value};
 use ndarray::ArrayD;
 use onnx_ir::batch_norm::BatchNormConfig;
 
@@ -51,6 +51,14 @@ impl Converter<'_> {
         let law = self.law(site, 1)?;
         let scale = law.scale_along(out)?;
         (!law.integers.is_empty()).then_some((law.integers, scale))
+    }
+
+    /// Weights of a layer, exact or real.
+    pub(super) fn push_weights(&mut self, site: &Site<'_>, w: Data) -> Result<Id<Const>, Stop> {
+        match w {
+            Data::Int(w) => Ok(self.push_exact(site, ".w", (*w).clone())),
+            real => self.push_const(site, ".w", real),
+        }
     }
 
     /// `scale·acc + bias` behind a product with exact weights.

@@ -7,7 +7,7 @@ use ndarray::{ArrayD, IxDyn};
 
 use super::super::attributes::Attributes;
 use super::terms::{Term, broadcast, numbers};
-use super::{Converter, Site, Stop, refuse};
+use super::{Converter, Known, Site, Stop, refuse};
 
 /// A constant with its last two axes swapped.
 fn turned(c: ArrayD<f32>) -> ArrayD<f32> {
@@ -61,11 +61,19 @@ impl Converter<'_> {
         beta: f32,
     ) -> Result<Option<Id<Value>>, Stop> {
         let Some((law, scale)) = self.exact_weights(site, usize::from(!transposed)) else { return Ok(None) };
-        let x = self.value(site, 0)?;
-        if self.shape(x).len() != 2 || law.ndim() != 2 || self.lead > 0 {
+        let Some(Some(Known::Value(x))) = site.inputs.first() else { return Ok(None) };
+        let (x, shape) = (*x, self.shape(*x));
+        if shape.len() < 2 || law.ndim() != 2 {
             return Ok(None);
         }
         let integers = if transposed { law } else { law.t().as_standard_layout().into_owned() };
+        if shape.len() > 2 {
+            let bare = self.constant(site, 2)?.is_none() && shape.last() == integers.shape().last();
+            return if bare { self.exact_places(site, x, integers, scale, alpha).map(Some) } else { Ok(None) };
+        }
+        if self.lead > 0 {
+            return Ok(None);
+        }
         let bias = match self.constant(site, 2)? {
             None => None,
             Some(data) => Some(self.per_channel(&numbers(data), &[1, scale.len()])? * beta),
@@ -74,6 +82,28 @@ impl Converter<'_> {
         let w = self.push_exact(site, ".w", integers);
         let acc = self.push(site, ".acc", Op::Dot { x, w }, &[])?;
         self.exact_result(site, acc, scale.iter().map(|s| s * alpha).collect(), bias).map(Some)
+    }
+
+    /// `[1, ..., k]` times exact weights `[n, k]`: everything in front of the last axis is a place.
+    fn exact_places(
+        &mut self,
+        site: &Site<'_>,
+        x: Id<Value>,
+        w: ArrayD<i64>,
+        scale: Vec<f32>,
+        alpha: f32,
+    ) -> Result<Id<Value>, Stop> {
+        let mut out = self.shape(x);
+        let last = out.len() - 1;
+        let (n, k) = (w.shape()[0], out[last]);
+        let places = out[1..last].iter().product();
+        let x = self.in_shape(site, x, &[1, places, k])?;
+        let x = self.in_order(site, x, vec![0, 2, 1])?;
+        let y = self.at_each_place(site, x, Data::Int(Arc::new(w)), 1)?;
+        let y = self.exact_result(site, y, scale.iter().map(|s| s * alpha).collect(), None)?;
+        let y = self.in_order(site, y, vec![0, 2, 1])?;
+        out[last] = n;
+        self.in_shape(site, y, &out)
     }
 
     pub(super) fn matmul(&mut self, site: &Site<'_>) -> Result<Id<Value>, Stop> {
@@ -222,7 +252,8 @@ impl Converter<'_> {
             let matrix = w.into_shape_with_order(vec![k, n]).map_err(|_| "its matrix is not row-major")?;
             let x = self.in_shape(site, x, &[1, places, k])?;
             let x = self.in_order(site, x, vec![0, 2, 1])?;
-            let y = self.at_each_place(site, x, matrix.t().as_standard_layout().into_owned(), 1)?;
+            let y =
+                self.at_each_place(site, x, Data::F32(Arc::new(matrix.t().as_standard_layout().into_owned())), 1)?;
             let y = self.in_order(site, y, vec![0, 2, 1])?;
             let mut out = shape;
             out[rank - 1] = n;
@@ -245,7 +276,7 @@ impl Converter<'_> {
         let x = self.in_shape(site, x, &[1, count, m, k])?;
         let x = self.in_order(site, x, vec![0, 1, 3, 2])?;
         let x = self.in_shape(site, x, &[1, count * k, m])?;
-        let y = self.at_each_place(site, x, matrix, count)?;
+        let y = self.at_each_place(site, x, Data::F32(Arc::new(matrix)), count)?;
         let y = self.in_shape(site, y, &[1, count, n, m])?;
         let y = self.in_order(site, y, vec![0, 1, 3, 2])?;
         let last = wide.len() - 1;

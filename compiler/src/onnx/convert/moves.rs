@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use fhe_ir::{ConvGeometry, Data, Func, Id, Op, Value};
-use ndarray::{ArrayD, arr1};
+use ndarray::arr1;
 
 use super::super::limits::MAX_ELEMENTS;
+use super::conv::reshaped;
 use super::{Converter, Site, Stop};
 
 impl Converter<'_> {
@@ -150,7 +151,7 @@ impl Converter<'_> {
         &mut self,
         site: &Site<'_>,
         x: Id<Value>,
-        matrix: ArrayD<f32>,
+        matrix: Data,
         groups: usize,
     ) -> Result<Id<Value>, Stop> {
         let &[_, channels, places] = &self.shape(x)[..] else { return Err("its operand has not three axes".into()) };
@@ -158,14 +159,12 @@ impl Converter<'_> {
         self.spend(matrix.len())?;
         if places == 1 && groups == 1 {
             let x = self.in_shape(site, x, &[1, channels])?;
-            let w = self.push_const(site, ".w", Data::F32(Arc::new(matrix)))?;
+            let w = self.push_weights(site, matrix)?;
             let x = self.step(site, Op::Dot { x, w }, &[])?;
             return self.in_shape(site, x, &[1, out, 1]);
         }
         let x = self.in_shape(site, x, &[1, channels, places, 1])?;
-        let matrix =
-            matrix.into_shape_with_order(vec![out, inputs, 1, 1]).map_err(|_| "its matrix is not row-major")?;
-        let w = self.push_const(site, ".w", Data::F32(Arc::new(matrix)))?;
+        let w = self.push_weights(site, reshaped(&matrix, &[out, inputs, 1, 1])?)?;
         let geometry = ConvGeometry { strides: [1, 1], pads: [0; 4], dilations: [1, 1], groups };
         let x = self.step(site, Op::Conv { x, w, geometry }, &[])?;
         self.in_shape(site, x, &[1, out, places])

@@ -1,7 +1,9 @@
 //! Resize and Upsample: every element of the result is one of the operand (nearest), or a constant mixture along each
 //! axis (linear, cubic).
 
-use fhe_ir::{Id, Value};
+use std::sync::Arc;
+
+use fhe_ir::{Data, Id, Value};
 use ndarray::{Array2, ArrayD};
 
 use super::super::attributes::Attributes;
@@ -136,7 +138,7 @@ impl Converter<'_> {
         let x = self.in_order(site, x, perm.clone())?;
         let x = self.in_shape(site, x, &[1, shape[axis], places])?;
         shape[axis] = matrix.shape()[0];
-        let y = self.at_each_place(site, x, matrix, 1)?;
+        let y = self.at_each_place(site, x, Data::F32(Arc::new(matrix)), 1)?;
         let turned: Vec<usize> = perm.iter().map(|&a| shape[a]).collect();
         let y = self.in_shape(site, y, &turned)?;
         self.in_order(site, y, back)
