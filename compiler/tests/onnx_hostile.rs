@@ -239,7 +239,7 @@ fn joined_constants_have_the_same_number_of_axes() {
 fn quantizers_of_hostile_models_are_errors() {
     let model = |bits: &[f32], scale: &[f32]| {
         let model = Builder::new(13).input("x", &["N", "2", "8192", "8192"]).reals("b", &[bits.len() as i64], bits);
-        let model = model.reals("s", &[scale.len() as i64], scale).reals("z", &[], &[0.0]);
+        let model = model.reals("s", &[1, scale.len() as i64, 1, 1], scale).reals("z", &[], &[0.0]);
         model.reals("none", &[0], &[])
     };
     // A step per channel of a large value is not spread over it.

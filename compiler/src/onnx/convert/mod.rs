@@ -14,6 +14,7 @@ mod moves;
 mod norms;
 mod places;
 mod pooling;
+mod qonnx;
 mod quantizers;
 mod reduce;
 mod resize;

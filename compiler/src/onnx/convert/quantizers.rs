@@ -62,6 +62,9 @@ impl Law {
     }
 }
 
+/// A number of steps is a quotient: one that is whole but for rounding must not be cut to the next integer below.
+const NEARLY_WHOLE: Func = Func::Quant { scale: 1.0 / 16384.0, to: Interval { lo: -(1 << 40), hi: 1 << 40 } };
+
 /// Largest magnitude of an integer weight that stays law: 16 bits.
 const WIDEST_WEIGHT: u64 = 1 << 15;
 
@@ -200,72 +203,6 @@ impl<'m> Converter<'m> {
         }
     }
 
-    /// QONNX: `scale·(clamp(round(x/scale + zero), lo, hi) − zero)`.
-    fn quant(&mut self, site: &Site<'m>) -> Result<Known, Stop> {
-        let rounding = rounding(site.proto, "ROUND")?;
-        let signed = site.proto.int("signed")?.unwrap_or(1) != 0;
-        let narrow = site.proto.int("narrow")?.unwrap_or(0) != 0;
-        let scale = self.steps(site, 1)?;
-        let zero = whole(&self.reals_of(site, 2)?).ok_or("its zero point is not one integer")?;
-        let bits = whole(&self.reals_of(site, 3)?).filter(|b| (1..=16).contains(b));
-        let bits = bits.ok_or("its bit width is not one number of 1 to 16")?;
-        let to = integers(bits as u32, signed, narrow);
-        self.quantized(site, scale, shifted(to, zero)?, rounding)
-    }
-
-    /// `scale` where `x ≥ 0`, else `-scale`.
-    fn bipolar(&mut self, site: &Site<'m>) -> Result<Known, Stop> {
-        let scale = self.steps(site, 1)?;
-        match site.inputs.first() {
-            Some(Some(Known::Const(Data::F32(x)))) => {
-                let full = scale.broadcast(x.shape(), self.step_axis(site, x.ndim())?)?;
-                self.stated_constant(site, x.mapv(|x| if x >= 0.0 { 1 } else { -1 }), full)
-            }
-            Some(Some(Known::Value(x))) => {
-                let shape = self.graph.value(*x).shape.clone();
-                let steps = scale.of_channels(&shape, self.step_axis(site, shape.len())?)?;
-                let twice: Vec<f32> = steps.iter().map(|s| 2.0 * s).collect();
-                let minus: Vec<f32> = steps.iter().map(|s| -s).collect();
-                let twice = self.push_const(site, ".twice", list(&twice))?;
-                let minus = self.push_const(site, ".minus", list(&minus))?;
-                // ±scale == 2·scale·[x ≥ 0] − scale
-                let chain = vec![Func::NonNegative, Func::Mul(twice), Func::Add(minus)];
-                Ok(Known::Value(self.apply(site, *x, chain)?))
-            }
-            _ => Err("it does not read real numbers".into()),
-        }
-    }
-
-    /// QONNX: the code `round(x/scale) + zero` without its `in_bits − out_bits` lowest bits.
-    fn trunc(&mut self, site: &Site<'m>) -> Result<Known, Stop> {
-        let [scale] = self.steps(site, 1)?.per_channel[..] else { return Err("its scale is not one number".into()) };
-        if whole(&self.reals_of(site, 2)?) != Some(0) {
-            return Err("its zero point is not 0".into());
-        }
-        // Version 1 has (in_bits, out_bits), version 2 (in_bits, out_scale, out_bits).
-        let parameters: Vec<f64> =
-            (3..site.inputs.len()).map(|i| one_of(&self.reals_of(site, i)?)).collect::<Result<_, Stop>>()?;
-        let (bits, out_scale) = match parameters[..] {
-            [from, to] => ([from, to], f64::from(scale)),
-            [from, out_scale, to] => ([from, to], out_scale),
-            _ => return Err("it does not say the widths".into()),
-        };
-        let [from, to] = bits.map(|b| whole(&[b]).filter(|b| (1..=32).contains(b)));
-        let (Some(from), Some(to)) = (from, to) else { return Err("a width is not an integer of 1 to 32".into()) };
-        let dropped = (from - to).max(0) as u32;
-        let way = rounding(site.proto, "FLOOR")?;
-        let one = |c: f64| list(&[c as f32]);
-        let inverse = self.push_const(site, ".inverse", one(1.0 / f64::from(scale)))?;
-        let half = self.push_const(site, ".shift", one(1.0 / f64::from(1u32 << dropped)))?;
-        // Version 1 keeps the step of the codes.
-        let step = self.push_const(site, ".step", one(out_scale))?;
-        let chain = vec![Func::Mul(inverse), Func::Round, Func::Mul(half), way, Func::Mul(step)];
-        match site.inputs.first() {
-            Some(Some(Known::Value(x))) => Ok(Known::Value(self.apply(site, *x, chain)?)),
-            _ => Err("it does not read a value".into()),
-        }
-    }
-
     /// `saturate(round(x/scale) + zero)`, kept as `scale·(code − zero)`.
     fn quantize_linear(&mut self, site: &Site<'m>) -> Result<Known, Stop> {
         self.no_blocks(site)?;
@@ -288,7 +225,7 @@ impl<'m> Converter<'m> {
             (Some(Some(Known::Client(x, posts))), [step]) => {
                 Known::Client(*x, with_post(posts, Post::Quant { scale: *step, to })?)
             }
-            _ => self.quantized(site, scale.clone(), to, Func::Round)?,
+            _ => self.quantized(site, scale.clone(), 0, to, Func::Round)?,
         };
         let name = site.proto.output.first().cloned().unwrap_or_default();
         match &known {
@@ -379,15 +316,25 @@ impl<'m> Converter<'m> {
         Ok(Some(Known::Value(id)))
     }
 
-    /// `scale·clamp(round(x/scale), to)` of the first input.
-    fn quantized(&mut self, site: &Site<'m>, scale: Steps, to: Interval, rounding: Func) -> Result<Known, Stop> {
+    /// `scale·clamp(round(x/scale + inside) − inside, to)` of the first input.
+    pub(super) fn quantized(
+        &mut self,
+        site: &Site<'m>,
+        scale: Steps,
+        inside: i64,
+        to: Interval,
+        rounding: Func,
+    ) -> Result<Known, Stop> {
         match site.inputs.first() {
             Some(Some(Known::Const(Data::F32(x)))) => {
                 let at = self.step_axis(site, x.ndim())?;
                 let full = scale.broadcast(x.shape(), at)?;
                 let mut integers = ArrayD::zeros(x.raw_dim());
+                // In the model's own arithmetic: halves fall as they do there.
+                let offset = inside as f32;
                 ndarray::Zip::from(&mut integers).and(&**x).and(&full).for_each(|q, x, s| {
-                    *q = func::quantize(rounding.apply(f64::from(*x) / f64::from(*s), |_| 0.0), to);
+                    let code = rounding.apply(f64::from(x / s + offset), |_| 0.0);
+                    *q = func::quantize(code - f64::from(offset), to);
                 });
                 self.stated_constant(site, integers, full)
             }
@@ -396,14 +343,24 @@ impl<'m> Converter<'m> {
                 let at = self.step_axis(site, shape.len())?;
                 let steps = scale.of_channels(&shape, at)?;
                 let chain = match steps[..] {
-                    [scale] if rounding == Func::Round => vec![Func::Quant { scale, to }],
+                    [scale] if rounding == Func::Round && inside == 0 => vec![Func::Quant { scale, to }],
                     _ => {
                         let inverse: Vec<f32> = steps.iter().map(|s| 1.0 / s).collect();
                         let inverse = self.push_const(site, ".inverse", list(&inverse))?;
                         let factor = self.push_const(site, ".step", list(&steps))?;
-                        let rounds = [rounding].into_iter().filter(|f| *f != Func::Round);
-                        let quant = [Func::Quant { scale: 1.0, to }, Func::Mul(factor)];
-                        [Func::Mul(inverse)].into_iter().chain(rounds).chain(quant).collect()
+                        let mut chain = vec![Func::Mul(inverse)];
+                        if rounding != Func::Round {
+                            chain.push(NEARLY_WHOLE);
+                        }
+                        if inside != 0 {
+                            let zero = self.push_const(site, ".zero", list(&[inside as f32]))?;
+                            let back = self.push_const(site, ".back", list(&[-(inside as f32)]))?;
+                            chain.extend([Func::Add(zero), rounding, Func::Add(back)]);
+                        } else if rounding != Func::Round {
+                            chain.push(rounding);
+                        }
+                        chain.extend([Func::Quant { scale: 1.0, to }, Func::Mul(factor)]);
+                        chain
                     }
                 };
                 Ok(Known::Value(self.apply(site, *x, chain)?))
@@ -413,7 +370,12 @@ impl<'m> Converter<'m> {
     }
 
     /// A constant on a grid: its numbers, and the law under the node's name.
-    fn stated_constant(&mut self, site: &Site<'_>, integers: ArrayD<i64>, scale: ArrayD<f32>) -> Result<Known, Stop> {
+    pub(super) fn stated_constant(
+        &mut self,
+        site: &Site<'_>,
+        integers: ArrayD<i64>,
+        scale: ArrayD<f32>,
+    ) -> Result<Known, Stop> {
         self.spend(integers.len().saturating_mul(2))?;
         let mut numbers = scale.clone();
         numbers.zip_mut_with(&integers, |s, i| *s *= *i as f32);
@@ -429,12 +391,12 @@ impl<'m> Converter<'m> {
         law.integers.iter().all(|w| w.unsigned_abs() <= WIDEST_WEIGHT).then(|| law.clone())
     }
 
-    fn reals_of(&self, site: &Site<'_>, i: usize) -> Result<Vec<f64>, Stop> {
+    pub(super) fn reals_of(&self, site: &Site<'_>, i: usize) -> Result<Vec<f64>, Stop> {
         Ok(numbers(self.constant(site, i)?.ok_or("one of its parameters is missing")?))
     }
 
     /// Positive steps of input `i`.
-    fn steps(&self, site: &Site<'_>, i: usize) -> Result<Steps, Stop> {
+    pub(super) fn steps(&self, site: &Site<'_>, i: usize) -> Result<Steps, Stop> {
         let data = self.constant(site, i)?.ok_or("it has no scale")?;
         let per_channel: Vec<f32> = numbers(data).iter().map(|s| *s as f32).collect();
         if per_channel.is_empty() || per_channel.iter().any(|s| !(s.is_normal() && *s > 0.0)) {
@@ -445,11 +407,13 @@ impl<'m> Converter<'m> {
     }
 
     /// The axis along which a list of steps runs.
-    fn step_axis(&self, site: &Site<'_>, rank: usize) -> Result<usize, Stop> {
+    pub(super) fn step_axis(&self, site: &Site<'_>, rank: usize) -> Result<usize, Stop> {
         match rank {
             0 => Ok(0),
             // A list for something of one axis runs along it, whatever the default says.
             1 => Ok(0),
+            // Other domains broadcast as arrays do: a list runs along the last axis.
+            _ if !is_own_domain(&site.proto.domain) => Ok(rank - 1),
             _ => Ok(axis(site.proto.int("axis")?.unwrap_or(1), rank)?),
         }
     }
@@ -464,8 +428,9 @@ impl<'m> Converter<'m> {
 
 /// Steps as the model gives them.
 #[derive(Clone, Debug)]
-struct Steps {
-    per_channel: Vec<f32>,
+pub(super) struct Steps {
+    /// In row-major order.
+    pub(super) per_channel: Vec<f32>,
     shape: Vec<usize>,
 }
 
@@ -489,13 +454,13 @@ impl Steps {
     }
 
     /// One step per place of `shape`; a list runs along axis `at`, more axes broadcast.
-    fn broadcast(&self, shape: &[usize], at: usize) -> Result<ArrayD<f32>, Stop> {
+    pub(super) fn broadcast(&self, shape: &[usize], at: usize) -> Result<ArrayD<f32>, Stop> {
         let array = self.array(shape, at)?;
         Ok(array.broadcast(IxDyn(shape)).ok_or_else(|| self.misfit(shape))?.to_owned())
     }
 
     /// One step, or one per channel of a value.
-    fn of_channels(&self, shape: &[usize], at: usize) -> Result<Vec<f32>, Stop> {
+    pub(super) fn of_channels(&self, shape: &[usize], at: usize) -> Result<Vec<f32>, Stop> {
         if self.per_channel.len() == 1 {
             return Ok(self.per_channel.clone());
         }
@@ -523,7 +488,7 @@ fn code_type(data_type: i32) -> Option<(u32, bool)> {
 }
 
 /// The integers of a width; a narrow range leaves the lowest out (the highest, when there is no sign).
-fn integers(bits: u32, signed: bool, narrow: bool) -> Interval {
+pub(super) fn integers(bits: u32, signed: bool, narrow: bool) -> Interval {
     let narrow = i64::from(narrow);
     if signed {
         Interval { lo: -(1 << (bits - 1)) + narrow, hi: (1 << (bits - 1)) - 1 }
@@ -532,7 +497,7 @@ fn integers(bits: u32, signed: bool, narrow: bool) -> Interval {
     }
 }
 
-fn shifted(to: Interval, zero: i64) -> Result<Interval, Stop> {
+pub(super) fn shifted(to: Interval, zero: i64) -> Result<Interval, Stop> {
     let moved = to.checked_sub(Interval::point(zero.clamp(-Interval::LIMIT, Interval::LIMIT)));
     moved.filter(|i| i.lo <= i.hi).ok_or_else(|| "its integers are empty, or out of reach".into())
 }
@@ -546,7 +511,7 @@ fn numbers(data: &Data) -> Vec<f64> {
 }
 
 /// The integer that all numbers are.
-fn whole(numbers: &[f64]) -> Option<i64> {
+pub(super) fn whole(numbers: &[f64]) -> Option<i64> {
     let first = *numbers.first()?;
     let same = numbers.iter().all(|n| *n == first);
     // Within 2^53 the cast is exact.
@@ -554,28 +519,10 @@ fn whole(numbers: &[f64]) -> Option<i64> {
 }
 
 /// The first number of a parameter.
-fn one_of(numbers: &[f64]) -> Result<f64, Stop> {
+pub(super) fn one_of(numbers: &[f64]) -> Result<f64, Stop> {
     numbers.first().copied().ok_or_else(|| "one of its parameters is empty".into())
 }
 
-fn list(numbers: &[f32]) -> Data {
+pub(super) fn list(numbers: &[f32]) -> Data {
     Data::F32(Arc::new(arr1(numbers).into_dyn()))
-}
-
-/// How a quantizer rounds.
-fn rounding(node: &NodeProto, default: &str) -> Result<Func, Stop> {
-    let mode = text(node, "rounding_mode").unwrap_or_else(|| default.into());
-    Ok(match mode.to_ascii_uppercase().as_str() {
-        "ROUND" | "HALF_EVEN" => Func::Round,
-        "CEIL" => Func::Ceil,
-        "FLOOR" => Func::Floor,
-        "ROUND_TO_ZERO" | "DOWN" => Func::Trunc,
-        _ => return refuse(format!("it rounds by {mode}"), "round by ROUND, CEIL, FLOOR or ROUND_TO_ZERO"),
-    })
-}
-
-/// A string attribute.
-fn text(node: &NodeProto, name: &str) -> Option<String> {
-    let attribute = node.attribute.iter().find(|a| a.name == name)?;
-    String::from_utf8(attribute.s.to_vec()).ok()
 }
