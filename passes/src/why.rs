@@ -147,7 +147,7 @@ pub fn why(graph: &Graph, options: &Options, notes: &Notes, asked: &str) -> Resu
     Ok(Why { asked: asked.to_owned(), values, values_left_out })
 }
 
-/// Values that a name stands for; keyswitches belong to the read behind them.
+/// Values that a name stands for; a keyswitch stands for what it switches.
 fn named(graph: &Graph, asked: &str) -> Vec<Id<Value>> {
     let of = |matches: &dyn Fn(&Value) -> bool| -> Vec<_> {
         let own = |v: &Value| !matches!(v.op, Op::Keyswitch { .. }) && matches(v);
@@ -156,7 +156,10 @@ fn named(graph: &Graph, asked: &str) -> Vec<Id<Value>> {
     let value = asked.strip_prefix('%').unwrap_or(asked);
     let by_node = of(&|v| v.from.first().is_some_and(|o| graph.origins[o.index()].node == asked));
     let fused = || of(&|v| v.from.iter().any(|o| graph.origins[o.index()].node == asked));
-    let by_value = || of(&|v| v.name == value);
+    let by_value = || -> Vec<_> {
+        let switched = |(id, v): (Id<Value>, &Value)| if let Op::Keyswitch { x } = v.op { x } else { id };
+        graph.iter().filter(|(_, v)| v.name == value).map(switched).collect()
+    };
     let by_output = || graph.outputs.iter().filter(|o| o.name == asked).map(|o| o.value).collect();
     [by_node].into_iter().chain([by_value(), by_output(), fused()]).find(|ids| !ids.is_empty()).unwrap_or_default()
 }
