@@ -93,7 +93,14 @@ impl Writer<'_> {
             merge_origins(&mut value, &self.origins_until(id, &operands));
         }
         // An operand may have been replaced by one of a wider type that gives the same integers.
-        let value = with_proven_range(&self.new.new, value.clone()).unwrap_or(value);
+        let covered = |proven: &Value, c| {
+            let both = value.channel_interval(c).zip(proven.channel_interval(c));
+            both.is_none_or(|(stated, proven)| stated.covers(proven))
+        };
+        let value = match with_proven_range(&self.new.new, value.clone()) {
+            Ok(proven) if !(0..value.channels()).all(|c| covered(&proven, c)) => proven,
+            _ => value,
+        };
         let id = self.new.push(value);
         self.placed.insert(class, id);
     }
