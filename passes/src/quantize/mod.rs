@@ -398,7 +398,15 @@ impl Quantizer<'_, '_, '_> {
         if self.weighted[operand.index()] {
             operand = self.requantize(operand, self.graph.value(x));
         }
-        let bits = self.cx.options.bits.op_weights;
+        let mut bits = self.cx.options.bits.op_weights;
+        if self.graph.is_exact(w) && self.grids[x.index()].is_some() {
+            // The steps of the operand's channels go into the weights, which are then integers no more.
+            bits = bits.max(STATED_BITS);
+            let place = self.graph.place(id);
+            self.cx.remark(format!(
+                "{place} has exact weights over channels of different steps: both become weights of {bits} bits"
+            ));
+        }
         let scales = self.scales(operand);
         let groups = if let Op::Conv { geometry, .. } = &old.op { geometry.groups } else { 1 };
         let mut real = self.graph.weights(w).mapv(f64::from);
@@ -628,6 +636,9 @@ fn seen_widths(value: &Value, channels: usize) -> Vec<f64> {
         .map(|(lo, hi)| f64::from(hi) - f64::from(lo))
         .collect()
 }
+
+/// Width of weights that stand for exact ones and for the steps of what they read: an error of a few thousandths of a step.
+const STATED_BITS: u32 = 12;
 
 /// Integers beyond any accumulator that parameters can carry.
 const WIDEST: Interval = Interval { lo: -(1 << 40), hi: 1 << 40 };
