@@ -8,7 +8,7 @@ use ndarray::{ArrayD, Axis, IxDyn, concatenate};
 use onnx_ir::NodeProto;
 
 use super::attributes::Attributes;
-use super::layout::{Taken, axis, count, reshaped, sliced, squeezed, unsqueezed};
+use super::layout::{self, Taken, axis, count, reshaped, sliced, squeezed, unsqueezed};
 use super::limits::{MAX_GROWN, MAX_RANK};
 use super::proto::is_real;
 use super::tensors::{int, ints, read};
@@ -210,15 +210,7 @@ fn clip(node: &NodeProto, x: &Data, lo: Option<&Data>, hi: Option<&Data>) -> Res
 
 /// The shape that two constants broadcast to.
 pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
-    let rank = a.len().max(b.len());
-    let extent = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |i| s[i]);
-    let shape: Option<Vec<usize>> = (0..rank)
-        .map(|i| match (extent(a, i), extent(b, i)) {
-            (m, n) if m == n || n == 1 => Some(m),
-            (1, n) => Some(n),
-            _ => None,
-        })
-        .collect();
+    let shape = layout::broadcast(a, b);
     shape
         .filter(|s| count(s).is_some_and(|n| n <= MAX_GROWN || Some(n) == count(a) || Some(n) == count(b)))
         .ok_or_else(|| format!("constants of shapes {a:?} and {b:?} do not broadcast"))

@@ -7,6 +7,19 @@ pub(super) fn count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d).filter(|_| *d <= MAX_NUMBERS))
 }
 
+/// The shape that two shapes broadcast to, as numpy does it.
+pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+    let rank = a.len().max(b.len());
+    let extent = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |i| s[i]);
+    (0..rank)
+        .map(|i| match (extent(a, i), extent(b, i)) {
+            (m, n) if m == n || n == 1 => Some(m),
+            (1, n) => Some(n),
+            _ => None,
+        })
+        .collect()
+}
+
 /// An axis counted from the front.
 pub(super) fn axis(axis: i64, rank: usize) -> Result<usize, String> {
     // Ranks are at most MAX_RANK.

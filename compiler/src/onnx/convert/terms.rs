@@ -8,6 +8,7 @@ use std::sync::Arc;
 use fhe_ir::{Const, Data, Func, Id, Op, Value};
 use ndarray::{ArrayD, IxDyn, Zip};
 
+use super::super::layout;
 use super::super::limits::{MAX_ELEMENTS, MAX_GROWN};
 use super::super::tensors::per_channel;
 use super::{Converter, Known, Site, Stop, refuse};
@@ -33,15 +34,7 @@ pub(super) struct Laid {
 
 /// The shape that two shapes broadcast to.
 pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
-    let rank = a.len().max(b.len());
-    let extent = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |i| s[i]);
-    let shape: Option<Vec<usize>> = (0..rank)
-        .map(|i| match (extent(a, i), extent(b, i)) {
-            (m, n) if m == n || n == 1 => Some(m),
-            (1, n) => Some(n),
-            _ => None,
-        })
-        .collect();
+    let shape = layout::broadcast(a, b);
     let fits = |s: &Vec<usize>| s.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).is_some_and(|n| n <= MAX_ELEMENTS);
     shape.filter(fits).ok_or_else(|| format!("shapes {a:?} and {b:?} do not broadcast"))
 }
