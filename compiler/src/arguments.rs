@@ -35,13 +35,14 @@ pub fn bits(text: &str) -> Result<Bits, String> {
     })
 }
 
-/// Parses `off`, or a number of bits from 1 to 16.
+/// Parses `off`, `full`, or a number of bits from 1 to 16.
 pub fn rounding(text: &str) -> Result<Rounding, String> {
     match text {
         "off" => Ok(Rounding::Off),
+        "full" => Ok(Rounding::Full),
         _ => match text.parse() {
             Ok(p @ 1..=16) => Ok(Rounding::Approximate(p)),
-            _ => Err(format!("{text:?} is neither off nor a number of bits in [1, 16]")),
+            _ => Err(format!("{text:?} is none of off, full and a number of bits in [1, 16]")),
         },
     }
 }
@@ -53,6 +54,16 @@ pub fn probability(text: &str) -> Result<f64, String> {
         None => text.parse().ok(),
     };
     value.filter(|p| *p > 0.0 && *p < 1.0).ok_or_else(|| format!("{text:?} is not a probability such as 0.01 or 2^-40"))
+}
+
+/// Parses a standard deviation of noise on the torus, `2^-9` or `0.002`, as its log2.
+pub fn log2_noise(text: &str) -> Result<f64, String> {
+    let log2 = match text.strip_prefix("2^") {
+        Some(exponent) => exponent.parse::<f64>().ok(),
+        None => text.parse::<f64>().ok().map(f64::log2),
+    };
+    log2.filter(|l| (-40.0..=-2.0).contains(l))
+        .ok_or_else(|| format!("{text:?} is no standard deviation on the torus, such as 2^-9, between 2^-40 and 2^-2"))
 }
 
 /// Parses `min-max`, `mse` or a percentage such as `99.9`.
@@ -107,6 +118,8 @@ mod tests {
     fn probabilities_are_decimal_or_powers_of_two() {
         assert_eq!(probability("2^-40"), Ok(2f64.powi(-40)));
         assert_eq!(probability("0.05"), Ok(0.05));
+        assert_eq!([log2_noise("2^-8.5"), log2_noise("0.25")], [Ok(-8.5), Ok(-2.0)]);
+        assert!(log2_noise("1").is_err() && log2_noise("2^-50").is_err() && log2_noise("-9").is_err());
         assert!(probability("1").is_err() && probability("2^3").is_err() && probability("no").is_err());
     }
 

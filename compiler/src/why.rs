@@ -103,11 +103,12 @@ fn of_reading(text: &mut String, r: &ReadingWhy) {
         let narrower = r.bits_below_proven;
         let _ = writeln!(text, "    domain  {narrower:.2} bits narrower than what is proven: values outside saturate");
     }
-    let _ = writeln!(
-        text,
-        "    noise   sd 2^{:.2} when it is read, bound 2^{:.2}: {:.2} sd, fail 2^{:.1}",
-        r.log2_sd, r.log2_bound, r.bound_in_sd, r.log2_p_fail
-    );
+    let bound = if r.read == "full" {
+        "no box that it could miss".to_owned()
+    } else {
+        format!("bound 2^{:.2}: {:.2} sd, fail 2^{:.1}", r.log2_bound, r.bound_in_sd, r.log2_p_fail)
+    };
+    let _ = writeln!(text, "    noise   sd 2^{:.2} when it is read, {bound}", r.log2_sd);
     let _ = writeln!(text, "    parts   {}", in_words(&r.shares));
     let decides = if r.decides {
         "yes: no other read comes closer to its bound"

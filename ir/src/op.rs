@@ -221,10 +221,10 @@ pub enum Op {
         domain: Domain,
         /// Resolution.
         read: Read,
-        /// log2 of the noise (on the torus) that still reads the right box.
-        log2_bound: f32,
-        /// log2 of the predicted probability, per element, that the noise is greater.
-        log2_fail: f32,
+        /// log2 of the noise (on the torus) that still reads the right box; `None` for [`Read::Full`], which has none.
+        log2_bound: Option<f32>,
+        /// log2 of the predicted probability, per element, that the noise is greater; there with the bound.
+        log2_fail: Option<f32>,
     },
 }
 

@@ -165,9 +165,10 @@ fn add(graph: &Graph, id: Id<Value>, value: &Value, node: &mut NodeStats) {
             let read: Read = *read;
             node.bootstraps += elements;
             node.tables += graph.table(*table).entries.nrows() as u64;
-            raise(&mut node.table_bits, Some((read.boxes(domain.width) as f64).log2()));
-            node.log2_bound = Some(node.log2_bound.map_or(f64::from(*log2_bound), |b| b.min(f64::from(*log2_bound))));
-            raise(&mut node.log2_p_fail, Some(f64::from(*log2_fail)));
+            let boxes = if read == Read::Full { graph.table(*table).boxes() as u64 } else { read.boxes(domain.width) };
+            raise(&mut node.table_bits, Some((boxes as f64).log2()));
+            node.log2_bound = [node.log2_bound, log2_bound.map(f64::from)].into_iter().flatten().reduce(f64::min);
+            raise(&mut node.log2_p_fail, log2_fail.map(f64::from));
         }
         _ => {}
     }
@@ -213,7 +214,7 @@ fn levels(graph: &Graph) -> (u64, u64) {
 
 fn log2_p_fail(graph: &Graph) -> f64 {
     let tables = graph.values.iter().filter_map(|v| match v.op {
-        Op::Pbs { log2_fail, .. } => Some((log2_fail, v.elements())),
+        Op::Pbs { log2_fail, .. } => Some((log2_fail?, v.elements())),
         _ => None,
     });
     let outputs = graph.outputs.iter().filter_map(|o| Some((o.log2_fail?, graph.value(o.value).elements())));

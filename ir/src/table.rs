@@ -16,15 +16,23 @@ pub enum Read {
     Approximate(u32),
     /// That many equal boxes over the domain, at most one per integer.
     Boxes(u32),
+    /// As finely as the bootstrap resolves: every slot of its polynomial has an entry of its own. Noise in front of the
+    /// table is then a small error of its argument and never a wrong box.
+    Full,
 }
 
+/// Entries of a table that is read in full, before the polynomial that will hold it is known: more than the slots of
+/// any polynomial that a noise budget leads to, so that sampling it loses nothing.
+pub const FULL_BOXES: u64 = 1 << 12;
+
 impl Read {
-    /// Number of boxes over a domain of `width` integers.
+    /// Number of boxes over a domain of `width` integers; for [`Self::Full`] the greatest number.
     pub fn boxes(self, width: u64) -> u64 {
         match self {
             Self::Exact => width,
             Self::Approximate(p) => width.min(1 << p.min(32)),
             Self::Boxes(n) => width.min(u64::from(n.max(1))),
+            Self::Full => width.min(FULL_BOXES),
         }
     }
 }
@@ -35,6 +43,7 @@ impl fmt::Display for Read {
             Self::Exact => write!(f, "exact"),
             Self::Approximate(p) => write!(f, "approximate {p}"),
             Self::Boxes(n) => write!(f, "boxes {n}"),
+            Self::Full => write!(f, "full"),
         }
     }
 }

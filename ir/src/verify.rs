@@ -22,7 +22,7 @@ use crate::id::Id;
 use crate::interval::Interval;
 use crate::op::Op;
 use crate::post::Post;
-use crate::table::Domain;
+use crate::table::{Domain, Read};
 use crate::{ranges, shape};
 
 /// Largest number of elements of one value or constant.
@@ -296,13 +296,11 @@ fn table(graph: &Graph, value: &Value) -> Result<(), String> {
     if read.boxes(domain.width) > MAX_BOXES {
         return Err(format!("read={read} over {} integers has more than 2^20 boxes", domain.width));
     }
-    let boxes = table.map_or_else(|| read.boxes(domain.width), |t| graph.table(*t).boxes() as u64);
-    if boxes != read.boxes(domain.width) {
-        return Err(format!(
-            "the table has {boxes} boxes, read={read} over {} integers has {}",
-            domain.width,
-            read.boxes(domain.width)
-        ));
+    let wanted = read.boxes(domain.width);
+    let boxes = table.map_or(wanted, |t| graph.table(*t).boxes() as u64);
+    // A table read in full may have been sampled at the slots of its polynomial already.
+    if boxes != wanted && !(*read == Read::Full && boxes < wanted) {
+        return Err(format!("the table has {boxes} boxes, read={read} over {} integers has {wanted}", domain.width));
     }
     Ok(())
 }
@@ -336,8 +334,12 @@ fn cipher(graph: &Graph, value: &Value) -> Result<(), String> {
     if !ok {
         return Err("operands and result are not under the keys, parameters and torus step that the op wants".into());
     }
-    if let Op::Pbs { domain, table, log2_bound, log2_fail, .. } = &value.op {
-        predictions(*log2_bound, *log2_fail)?;
+    if let Op::Pbs { domain, table, read, log2_bound, log2_fail, .. } = &value.op {
+        match (log2_bound, log2_fail) {
+            (Some(bound), Some(fail)) if *read != Read::Full => predictions(*bound, *fail)?,
+            (None, None) if *read == Read::Full => {}
+            _ => return Err("a table has a bound and a probability, but for read=full".into()),
+        }
         let span = operands.first().map_or(0, |o| o.span);
         let n = u64::from(graph.param(own.params).polynomial_size());
         if domain.width > span || graph.table(*table).boxes() as u64 > n {

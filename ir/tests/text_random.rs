@@ -66,7 +66,12 @@ impl Tape {
     }
 
     fn resolution(&mut self) -> Read {
-        if self.coin() { Read::Exact } else { Read::Approximate(self.below(20) as u32) }
+        match self.below(4) {
+            0 => Read::Approximate(self.below(20) as u32),
+            1 => Read::Boxes(1 + self.below(100) as u32),
+            2 => Read::Full,
+            _ => Read::Exact,
+        }
     }
 
     fn name(&mut self, taken: impl Fn(&str) -> bool) -> String {
@@ -183,7 +188,7 @@ impl Tape {
                 if i == 17 {
                     return Op::Lut { x, table, domain, read };
                 }
-                Op::Pbs { x, table, domain, read, log2_bound: self.real(), log2_fail: self.real() }
+                Op::Pbs { x, table, domain, read, log2_bound: Some(self.real()), log2_fail: Some(self.real()) }
             }
         }
     }

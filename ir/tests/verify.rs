@@ -157,7 +157,11 @@ fn predictions_are_numbers() {
     });
     refused("cipher", "a bound of 2^NaN", |g| {
         let Op::Pbs { log2_bound, .. } = &mut g.values[3].op else { panic!("a bootstrap") };
-        *log2_bound = f32::NAN;
+        *log2_bound = Some(f32::NAN);
+    });
+    refused("cipher", "a table has a bound and a probability", |g| {
+        let Op::Pbs { log2_fail, .. } = &mut g.values[3].op else { panic!("a bootstrap") };
+        *log2_fail = None;
     });
     refused("cipher", "a probability of 2^NaN", |g| g.outputs[0].log2_fail = Some(f32::NAN));
     refused("phase", "a bound and a probability together", |g| g.outputs[0].log2_fail = None);

@@ -86,7 +86,7 @@ impl Pass for Calibrate {
 fn step_bits(graph: &Graph, options: &Options) -> Vec<Option<u32>> {
     let of = |(id, value): (Id<Value>, &Value)| match (&value.op, options.rounding) {
         (Op::Input { .. }, _) => Some(options.bits.model_inputs),
-        (Op::Map { .. }, _) => Some(options.bits.op_inputs),
+        (Op::Map { .. }, _) => Some(options.activation_bits()),
         (_, Rounding::Approximate(p)) if !graph.is_output(id) => Some(p),
         _ => None,
     };

@@ -3,9 +3,11 @@
 //! Tables that read one value share its keyswitch.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use fhe_ir::params::{ParamSet, Variance};
-use fhe_ir::{Cipher, Graph, Id, Key, Op, Output, Phase, Rebuild, Value};
+use fhe_ir::{Cipher, Graph, Id, Key, Op, Output, Phase, Read, Rebuild, Table, Value};
+use ndarray::Array2;
 
 use crate::params::{Constraint, tail};
 use crate::pass::{Pass, PassCx, PassError, Place};
@@ -51,6 +53,7 @@ impl Pass for LowerCircuit {
         };
         let mut new = Rebuild::new(&graph);
         let mut keyswitched = HashMap::new();
+        let mut sampled = Sampled { slots: u64::from(params.polynomial_size()), tables: HashMap::new() };
         for (id, old) in graph.iter() {
             let mut value = Value { op: new.remap(&old.op), cipher: Some(big(id)), ..old.clone() };
             if let Op::Lut { x, table, domain, read } = &old.op {
@@ -68,7 +71,10 @@ impl Pass for LowerCircuit {
                 });
                 let reading = regions.readings.iter().find(|r| r.table == Some(id)).expect("every table is a reading");
                 let (log2_bound, log2_fail) = noise.certainty(&regions.constraint(reading));
-                let (table, domain, read) = (*table, domain.clone(), *read);
+                let (mut table, domain, read) = (*table, domain.clone(), *read);
+                if read == Read::Full {
+                    table = sampled.table(&mut new, &graph, table, domain.width);
+                }
                 value.op = Op::Pbs { x: switched, table, domain, read, log2_bound, log2_fail };
                 cx.count("bootstraps", old.elements() as u64);
             }
@@ -79,12 +85,7 @@ impl Pass for LowerCircuit {
         let readings = regions.readings.iter().filter(|r| r.table.is_none());
         for (output, reading) in graph.outputs.iter().zip(readings) {
             let (log2_bound, log2_fail) = noise.certainty(&regions.constraint(reading));
-            outputs.push(Output {
-                value: new.get(output.value),
-                log2_bound: Some(log2_bound),
-                log2_fail: Some(log2_fail),
-                ..output.clone()
-            });
+            outputs.push(Output { value: new.get(output.value), log2_bound, log2_fail, ..output.clone() });
         }
         Ok(new.finish_with_outputs(Phase::Circuit, outputs))
     }
@@ -105,6 +106,29 @@ fn check_boxes(graph: &Graph, regions: &Regions<'_>, params: &ParamSet) -> Resul
     Ok(())
 }
 
+/// Tables that are read in full, at the slots of a polynomial.
+struct Sampled {
+    slots: u64,
+    tables: HashMap<(Id<Table>, u64), Id<Table>>,
+}
+
+impl Sampled {
+    /// The table with at most one box per slot over a domain of `width` integers.
+    fn table(&mut self, new: &mut Rebuild<'_>, graph: &Graph, table: Id<Table>, width: u64) -> Id<Table> {
+        let (fine, boxes) = (graph.table(table), self.slots.min(width));
+        if fine.boxes() as u64 <= boxes {
+            return table;
+        }
+        *self.tables.entry((table, width)).or_insert_with(|| {
+            // The fine box that holds the middle of a coarse one.
+            let from = |b: usize| (2 * b + 1) * fine.boxes() / (2 * boxes as usize);
+            let shape = (fine.entries.nrows(), boxes as usize);
+            let entries = Array2::from_shape_fn(shape, |(row, b)| fine.entries[[row, from(b)]]);
+            new.new.push_table(&fine.name, Arc::new(entries))
+        })
+    }
+}
+
 struct Noise {
     params: ParamSet,
     pbs: Variance,
@@ -116,13 +140,17 @@ impl Noise {
         self.pbs * norm2.pbs + self.fresh * norm2.input
     }
 
-    /// log2 of the bound and of the failure probability of a reading.
-    fn certainty(&self, constraint: &Constraint) -> (f32, f32) {
+    /// log2 of the bound and of the failure probability of a reading; a read in full has neither.
+    fn certainty(&self, constraint: &Constraint) -> (Option<f32>, Option<f32>) {
+        if constraint.full {
+            return (None, None);
+        }
         let arriving = self.of(Norm2 { pbs: constraint.norm2_pbs, input: constraint.norm2_input });
         let variance = if constraint.table { NOISE_MODEL.variance_at_table(arriving, &self.params) } else { arriving };
         let bound = constraint.bound(self.params.log2_polynomial_size);
         // Below 2^-1000 the probability underflows; the exponent is cut there.
-        (bound.log2() as f32, tail(bound * NOISE_MODEL.bound_filled(), variance).log2().max(-1000.0) as f32)
+        let fail = tail(bound * NOISE_MODEL.bound_filled(), variance).log2().max(-1000.0);
+        (Some(bound.log2() as f32), Some(fail as f32))
     }
 }
 

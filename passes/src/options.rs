@@ -58,7 +58,13 @@ pub enum Rounding {
     Off,
     /// `2^p` boxes where the accumulator is wider; the low bits fall into the noise.
     Approximate(u32),
+    /// As finely as bootstraps resolve: tables are functions of a noisy argument, and activations are not quantized
+    /// again on the way. Needs a noise budget in place of an error probability.
+    Full,
 }
+
+/// Bits of activations that are not quantized again: their step is far below the noise of any bootstrap.
+const FULL_ACTIVATION_BITS: u32 = 12;
 
 /// Everything that decides what a compilation gives, besides the model and the data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,6 +85,16 @@ pub struct Options {
     pub curve: SecurityCurve,
     /// Seed of everything random.
     pub seed: u64,
+}
+
+impl Options {
+    /// Bits of the results of tables: those asked for, or so many that steps vanish where tables are read in full.
+    pub fn activation_bits(&self) -> u32 {
+        match self.rounding {
+            Rounding::Full => self.bits.op_inputs.max(FULL_ACTIVATION_BITS),
+            Rounding::Off | Rounding::Approximate(_) => self.bits.op_inputs,
+        }
+    }
 }
 
 impl Default for Options {

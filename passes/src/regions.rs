@@ -82,8 +82,11 @@ impl<'g> Regions<'g> {
         let operand = reading.operand.index();
         let (span, width) = (self.span[operand], reading.domain.width);
         // A single box is read right wherever its operand is.
-        let width = if boxes == 1 { span } else { width };
+        let width = if boxes == 1 && reading.read != Read::Full { span } else { width };
         let worst = self.norm2[operand].iter().copied().fold(Norm2::default(), Norm2::max);
+        // A read in full has no boxes: the domain is as one, wherever the noise goes.
+        let full = reading.read == Read::Full;
+        let boxes = if full { 1 } else { boxes };
         Constraint {
             norm2_pbs: worst.pbs,
             norm2_input: worst.input,
@@ -91,6 +94,7 @@ impl<'g> Regions<'g> {
             half_box: width as f64 / (4.0 * span as f64 * boxes as f64),
             boxes: u32::try_from(boxes).unwrap_or(u32::MAX),
             dyadic_boxes: span == width && boxes.is_power_of_two(),
+            full,
             count: self.graph.value(reading.operand).elements() as u64,
         }
     }

@@ -30,6 +30,7 @@ impl Pass for RoundAccumulators {
         let read = match cx.options.rounding {
             Rounding::Off => Read::Exact,
             Rounding::Approximate(p) => Read::Approximate(p),
+            Rounding::Full => Read::Full,
         };
         let mut new = Rebuild::new(&graph);
         for (id, value) in graph.iter() {
@@ -45,6 +46,7 @@ impl Pass for RoundAccumulators {
             let read = match cx.options.rounding {
                 Rounding::Off => Read::Exact,
                 Rounding::Approximate(_) => Read::Approximate(cx.options.bits.model_outputs),
+                Rounding::Full => Read::Full,
             };
             let (domain, read) = resolve(&graph, output.value, read, cx)?;
             (output.domain, output.read) = (Some(domain), Some(read));

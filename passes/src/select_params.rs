@@ -3,11 +3,12 @@
 //! One key set serves the circuit. The search runs over the noise constraints of all readings; the result is kept in
 //! the graph as `!p0`.
 
-use fhe_ir::{Graph, Phase};
+use fhe_ir::{Graph, Phase, Read};
 
 use crate::options::Options;
 use crate::params::{
-    Constraint, CostModel, Infeasible, MachineCost, NoiseModel, Requirements, SearchSpace, in_words, search,
+    Constraint, CostModel, ErrorTarget, Infeasible, MachineCost, NoiseModel, Requirements, SearchSpace, in_words,
+    search,
 };
 use crate::pass::{Pass, PassCx, PassError, Place};
 use crate::regions::Regions;
@@ -37,6 +38,13 @@ impl Pass for SelectParams {
 
     fn run(&self, mut graph: Graph, cx: &mut PassCx<'_>) -> Result<Graph, PassError> {
         let regions = Regions::of(&graph);
+        let noise_budget = matches!(cx.options.error, ErrorTarget::Noise(_));
+        if !noise_budget && regions.readings.iter().any(|r| r.table.is_some() && r.read == Read::Full) {
+            return Err(PassError::BadOptions {
+                message: "tables read in full have no boxes whose errors a probability could bound".into(),
+                advice: "give --accuracy-budget with rows to measure on, or --noise-budget, for example 2^-9".into(),
+            });
+        }
         let requirements = requirements(&graph, &regions, cx.options);
         let found = search(&requirements, &NOISE_MODEL, &COST_MODEL)
             .map_err(|infeasible| explain(&graph, &regions, &infeasible, cx))?;
@@ -77,7 +85,10 @@ fn explain(graph: &Graph, regions: &Regions<'_>, infeasible: &Infeasible, cx: &P
     };
     let reading = &regions.readings[*constraint];
     let constraint = regions.constraint(reading);
-    let read = format!("it is read in {} boxes ({:.1} bits)", constraint.boxes, f64::from(constraint.boxes).log2());
+    let read = match reading.read {
+        Read::Full => "it is read in full".to_owned(),
+        _ => format!("it is read in {} boxes ({:.1} bits)", constraint.boxes, f64::from(constraint.boxes).log2()),
+    };
     let reason = match infeasible {
         Infeasible::TooNoisy { log2_sd_allowed, log2_sd, shares, closest, .. } => format!(
             "{read} behind weights of norm {}, which allows noise of 2^{log2_sd_allowed:.2}; the quietest set ({closest}) \

@@ -46,6 +46,15 @@ const LOOSER: [(f64, &str); 7] = [
     (0.05, "0.05"),
 ];
 
+fn looser_than(now: f64) -> impl Iterator<Item = f64> {
+    LOOSER.iter().map(|(p, _)| *p).filter(move |p| *p > now)
+}
+
+/// Whether some network may still tell its classes apart in that noise.
+fn loud(target: &ErrorTarget) -> bool {
+    matches!(target, ErrorTarget::Noise(log2_sd) if *log2_sd <= -5.0)
+}
+
 /// Changes that make parameters exist, and the cheapest of these.
 #[derive(Clone, Debug)]
 pub struct WayOut {
@@ -114,17 +123,19 @@ impl<'g> Proposals<'g> {
         let down_to = |from: u32, to: u32| (to..=from).rev();
         let bits_below =
             |now: u32| if self.notes.weights_chosen { now.min(*Bits::RANGE.end()).saturating_sub(1) } else { 0 };
-        let (ErrorTarget::PerTable(now) | ErrorTarget::Global(now)) = self.options.error;
-        let looser = LOOSER.iter().filter(|(p, _)| *p > now).map(|(p, _)| match self.options.error {
-            ErrorTarget::PerTable(_) => Change::Error(ErrorTarget::PerTable(*p)),
-            ErrorTarget::Global(_) => Change::Error(ErrorTarget::Global(*p)),
-        });
+        let looser: Vec<_> = match self.options.error {
+            ErrorTarget::PerTable(now) => looser_than(now).map(ErrorTarget::PerTable).collect(),
+            ErrorTarget::Global(now) => looser_than(now).map(ErrorTarget::Global).collect(),
+            ErrorTarget::Noise(now) => {
+                (1..=6).map(|half| ErrorTarget::Noise(now + 0.5 * f64::from(half))).filter(loud).collect()
+            }
+        };
         vec![
             down_to(below(boxes(true)), 2).map(Change::Rounding).collect(),
             down_to(below(boxes(false)), 2).map(Change::OutputBits).collect(),
             down_to(bits_below(self.options.bits.op_weights), 2).map(Change::WeightBits).collect(),
             down_to(bits_below(self.options.bits.op_inputs), 2).map(Change::ActivationBits).collect(),
-            looser.collect(),
+            looser.into_iter().map(Change::Error).collect(),
             (!self.notes.calibrated.is_empty()).then_some(Change::Calibrated).into_iter().collect(),
             (self.options.curve == SecurityCurve::Bits132).then_some(Change::Bits128).into_iter().collect(),
         ]
@@ -206,6 +217,9 @@ impl<'g> Proposals<'g> {
                 let (name, p) = match target {
                     ErrorTarget::PerTable(p) => ("--p-error", p),
                     ErrorTarget::Global(p) => ("--global-p-error", p),
+                    ErrorTarget::Noise(log2_sd) => {
+                        return (format!("--noise-budget 2^{log2_sd}"), "more noise in front of every table".into());
+                    }
                 };
                 let text = LOOSER.iter().find(|(known, _)| *known == p).map_or_else(|| p.to_string(), |l| l.1.into());
                 (format!("{name} {text}"), "more frequent errors".into())

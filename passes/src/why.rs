@@ -253,9 +253,9 @@ impl<'g> Explainer<'g> {
             bits_below_proven: proven.map_or(0.0, |i| (i.bits() - (domain.width as f64).log2()).max(0.0)),
             read: reading.read.to_string(),
             boxes: constraint.boxes,
-            log2_bound: report.bound.log2(),
+            log2_bound: report.bound.log2().min(f64::MAX),
             log2_sd: report.variance.log2_sd(),
-            bound_in_sd,
+            bound_in_sd: bound_in_sd.min(f64::MAX),
             log2_p_fail: report.p_fail.log2().max(-1000.0),
             shares: Sources::new(NOISE_MODEL, params).shares(&constraint),
             decides: self.reports.iter().all(|other| close(report) <= close(other) * (1.0 + 1e-9)),
@@ -309,7 +309,7 @@ pub fn options_of(graph: &Graph) -> Options {
     let curve = graph.params.first().map_or(defaults.curve, |p| p.curve);
     let fail = |log2: f32| f64::from(log2).exp2();
     let tables = graph.values.iter().filter_map(|v| match v.op {
-        Op::Pbs { log2_fail, .. } => Some(fail(log2_fail)),
+        Op::Pbs { log2_fail, .. } => log2_fail.map(fail),
         _ => None,
     });
     let worst = tables.chain(graph.outputs.iter().filter_map(|o| o.log2_fail).map(fail)).fold(0.0, f64::max);

@@ -238,6 +238,7 @@ fn table(bits: u32, log2_norm2: f64) -> Constraint {
         half_box: (-f64::from(bits + 2)).exp2(),
         boxes: 1 << bits,
         dyadic_boxes: true,
+        full: false,
         count: 1,
     }
 }

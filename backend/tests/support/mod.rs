@@ -144,7 +144,7 @@ impl Build {
         let ks = self.linear(Op::Keyswitch { x }, &shape, variance);
         let entries = Array2::from_shape_vec((rows.len(), rows[0].len()), rows.concat()).expect("equal rows");
         let table = self.graph.push_table("t", Arc::new(entries));
-        let op = Op::Pbs { x: ks, table, domain, read, log2_bound: -6.0, log2_fail: -40.0 };
+        let op = Op::Pbs { x: ks, table, domain, read, log2_bound: Some(-6.0), log2_fail: Some(-40.0) };
         let ranges = ranges::infer(&self.graph, &op, &shape).expect("shapes fit").expect("ranges are known");
         let ranges = if ranges.len() == shape[1] { ranges } else { vec![ranges[0]; shape[1]] };
         self.push(op, &shape, ranges, span, vec![v.pbs])

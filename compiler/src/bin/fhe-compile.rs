@@ -78,8 +78,9 @@ struct Compile {
     /// Lists of --n-bits and --rounding give one line each.
     #[arg(long, requires = "evaluate", conflicts_with_all = ["p_error", "global_p_error", "output", "sweep", "stats"])]
     accuracy_only: bool,
-    /// How finely tables read accumulators: 2^N boxes, or off for one box per integer. A list sweeps.
-    #[arg(long, value_name = "N|off", default_value = "6")]
+    /// How finely tables read accumulators: 2^N boxes, full for every slot of the bootstrap, or off for one box per
+    /// integer. A list sweeps.
+    #[arg(long, value_name = "N|full|off", default_value = "6")]
     rounding: String,
     /// How accumulators are rounded to that.
     #[arg(long, value_enum, default_value = "approximate")]
@@ -90,6 +91,10 @@ struct Compile {
     /// Probability that anything is read wrong in one inference.
     #[arg(long, value_name = "P", value_parser = arguments::probability)]
     global_p_error: Option<f64>,
+    /// Largest noise in front of a table, as a standard deviation on the torus when the table's domain fills half of it;
+    /// how often boxes are missed is not asked. What --accuracy-budget finds by itself.
+    #[arg(long, value_name = "2^-9", value_parser = arguments::log2_noise, conflicts_with_all = ["p_error", "global_p_error"])]
+    noise_budget: Option<f64>,
     /// What tables are built for: the range seen on the calibration rows with a margin, or the proven worst case.
     #[arg(long, value_enum, default_value = "calibrated")]
     ranges: RangesArg,
@@ -326,13 +331,14 @@ fn options(
 ) -> Result<Options, Failure> {
     let usage = |option: &'static str| move |message: String| Failure::usage(option, message);
     let RoundingMethod::Approximate = args.rounding_method;
-    let error = match (p_error, args.global_p_error) {
-        ("", Some(p)) => ErrorTarget::Global(p),
-        ("", None) => {
+    let error = match (p_error, args.global_p_error, args.noise_budget) {
+        ("", _, Some(log2_sd)) => ErrorTarget::Noise(log2_sd),
+        ("", Some(p), _) => ErrorTarget::Global(p),
+        ("", None, None) => {
             assumed.push("p-error 2^-40".into());
             ErrorTarget::PerTable(2f64.powi(-40))
         }
-        (p, _) => ErrorTarget::PerTable(arguments::probability(p).map_err(usage("--p-error"))?),
+        (p, ..) => ErrorTarget::PerTable(arguments::probability(p).map_err(usage("--p-error"))?),
     };
     if !(0.0..=10.0).contains(&args.range_margin) {
         return Err(Failure::usage("--range-margin", format!("{} is outside [0, 10]", args.range_margin)));
@@ -352,10 +358,12 @@ fn options(
     };
     assumed.push(match options.rounding {
         fhe_passes::Rounding::Off => "rounding off".into(),
+        fhe_passes::Rounding::Full => "tables read in full".into(),
         fhe_passes::Rounding::Approximate(p) => format!("rounding {p} approximate where an accumulator is wider"),
     });
     assumed.push(match options.rounding {
         fhe_passes::Rounding::Off => "outputs read exactly".into(),
+        fhe_passes::Rounding::Full => "outputs read in full".into(),
         fhe_passes::Rounding::Approximate(_) => format!("outputs read at {} bits", options.bits.model_outputs),
     });
     Ok(options)

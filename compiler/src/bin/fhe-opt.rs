@@ -30,8 +30,9 @@ struct Cli {
     /// Bits of inputs, activations and weights: one number, or op_inputs=6:op_weights=4[:...].
     #[arg(long, value_name = "N", default_value = "6", value_parser = arguments::bits)]
     n_bits: Bits,
-    /// How finely tables read accumulators: 2^N boxes, or off for one box per integer.
-    #[arg(long, value_name = "N|off", default_value = "6", value_parser = arguments::rounding)]
+    /// How finely tables read accumulators: 2^N boxes, full for every slot of the bootstrap, or off for one box per
+    /// integer.
+    #[arg(long, value_name = "N|full|off", default_value = "6", value_parser = arguments::rounding)]
     rounding: Rounding,
     /// Calibration rows of the first input, as npy; otherwise 512 seeded rows.
     #[arg(long, value_name = "X.npy")]

@@ -397,15 +397,14 @@ impl<'t> Parser<'t> {
             }
             Ok(())
         })?;
-        let noise = keys.contains(&"bound");
         Ok((
             x,
             table,
             TableRead {
                 domain: required(line, domain, "domain")?,
                 read: required(line, resolution, "read")?,
-                log2_bound: if noise { required(line, bound, "bound")? } else { 0.0 },
-                log2_fail: if noise { required(line, fail, "fail")? } else { 0.0 },
+                log2_bound: bound,
+                log2_fail: fail,
             },
         ))
     }
@@ -441,8 +440,8 @@ impl<'t> Parser<'t> {
 struct TableRead {
     domain: Domain,
     read: Read,
-    log2_bound: f32,
-    log2_fail: f32,
+    log2_bound: Option<f32>,
+    log2_fail: Option<f32>,
 }
 
 fn required<T>(line: &Line<'_>, field: Option<T>, key: &str) -> Parsed<T> {
@@ -469,9 +468,10 @@ fn read(line: &mut Line<'_>) -> Parsed<Read> {
     let (token, span) = line.cursor.next()?;
     match token {
         Token::Word("exact") => Ok(Read::Exact),
+        Token::Word("full") => Ok(Read::Full),
         Token::Word("approximate") => Ok(Read::Approximate(line.integer("a number of bits")?)),
         Token::Word("boxes") => Ok(Read::Boxes(line.integer("a number of boxes")?)),
-        _ => Err(line.expected(span, "exact, approximate <bits>, boxes <number>")),
+        _ => Err(line.expected(span, "exact, full, approximate <bits>, boxes <number>")),
     }
 }
 

@@ -235,14 +235,16 @@ impl<'g> Printer<'g> {
                 self.table_name(*table),
                 self.domain(domain)
             ),
-            Op::Pbs { x, table, domain, read, log2_bound, log2_fail } => format!(
-                "{keyword} {}, {}, domain={}, read={read}, bound=2^{}, fail=2^{}",
-                self.name(*x),
-                self.table_name(*table),
-                self.domain(domain),
-                real(*log2_bound),
-                real(*log2_fail)
-            ),
+            Op::Pbs { x, table, domain, read, log2_bound, log2_fail } => {
+                let (x, table, domain) = (self.name(*x), self.table_name(*table), self.domain(domain));
+                let mut out = format!("{keyword} {x}, {table}, domain={domain}, read={read}");
+                for (key, log2) in [("bound", log2_bound), ("fail", log2_fail)] {
+                    if let Some(log2) = log2 {
+                        out += &format!(", {key}=2^{}", real(*log2));
+                    }
+                }
+                out
+            }
         }
     }
 

@@ -23,11 +23,18 @@ pub struct Constraint {
     /// Whether the boxes divide `N`. Those that do not are rounded to whole slots and lose half a slot, `1/(4N)`.
     /// Ignored for an output.
     pub dyadic_boxes: bool,
+    /// Whether the table is read in full: it has no boxes to miss, `boxes` is 1, and only a noise target bounds it.
+    pub full: bool,
     /// Number of values read this way, at least 1.
     pub count: u64,
 }
 
 impl Constraint {
+    /// Part of the half torus that the domain fills: 1 when it is alone in its region, or the widest.
+    pub fn filled(&self) -> f64 {
+        4.0 * self.half_box * f64::from(self.boxes.max(1))
+    }
+
     /// What is left of `half_box` under polynomials of size `2^log2_polynomial_size`; not above 0 when nothing is.
     pub fn bound(&self, log2_polynomial_size: u32) -> f64 {
         if self.table && !self.dyadic_boxes {
@@ -45,6 +52,9 @@ pub enum ErrorTarget {
     PerTable(f64),
     /// Largest probability that some read of one execution is wrong (`global_p_error`).
     Global(f64),
+    /// log2 of the largest standard deviation of the noise at a read, when its domain fills half a torus; a narrower
+    /// domain bears less. How often boxes are missed is not asked.
+    Noise(f64),
 }
 
 /// Where to search. The default ends at `N = 2^16`, the largest the `tfhe` crate publishes parameters for.
@@ -108,8 +118,10 @@ pub struct ConstraintReport {
     pub variance_in: Variance,
     /// Variance that decides the read: `variance_in`, and keyswitch and modulus switch in front of a table.
     pub variance: Variance,
-    /// Largest noise that is still read right, on the torus.
+    /// Largest noise that is still read right, on the torus; infinite for a table read in full.
     pub bound: f64,
+    /// Part of the half torus that the domain fills.
+    pub filled: f64,
     /// Probability that one such read is wrong.
     pub p_fail: f64,
 }
@@ -135,6 +147,9 @@ impl Found {
         match target {
             ErrorTarget::PerTable(p) => self.per_constraint.iter().all(|c| c.p_fail <= p),
             ErrorTarget::Global(p) => self.p_fail_total <= p,
+            ErrorTarget::Noise(log2_sd) => {
+                self.per_constraint.iter().all(|c| c.variance.sd() <= log2_sd.exp2() * c.filled)
+            }
         }
     }
 }
@@ -152,9 +167,9 @@ pub fn evaluate(req: &Requirements, params: ParamSet, noise: &NoiseModel, cost: 
         .map(|c| {
             let variance_in = variance_of_pbs * c.norm2_pbs + fresh * c.norm2_input;
             let variance = if c.table { noise.variance_at_table(variance_in, &params) } else { variance_in };
-            let bound = c.bound(params.log2_polynomial_size);
+            let bound = if c.full { f64::INFINITY } else { c.bound(params.log2_polynomial_size) };
             let p_fail = tail(bound * noise.bound_filled(), variance);
-            ConstraintReport { variance_in, variance, bound, p_fail }
+            ConstraintReport { variance_in, variance, bound, filled: c.filled(), p_fail }
         })
         .collect();
     let log_right: f64 =

@@ -113,18 +113,20 @@ impl Line {
 }
 
 pub(super) fn search_in(lists: &Lists, req: &Requirements, cost: &CostModel) -> Result<Found, Infeasible> {
-    let (ErrorTarget::PerTable(p) | ErrorTarget::Global(p)) = req.target;
+    let p = match req.target {
+        ErrorTarget::PerTable(p) | ErrorTarget::Global(p) => p,
+        ErrorTarget::Noise(log2_sd) => log2_sd.exp2(),
+    };
     if !(p > 0.0 && p < 1.0) {
         return Err(Infeasible::Target(p));
     }
     if lists.big_keys.is_empty() || lists.keyswitch.is_empty() {
         return Err(Infeasible::EmptySpace(req.space));
     }
-    let filled = lists.noise.bound_filled();
-    let kappas: Vec<f64> = req.constraints.iter().map(|c| kappa(alone(req.target, c.count)) / filled).collect();
+    let limits: Vec<Limit> = req.constraints.iter().map(|c| Limit::of(req.target, c, lists.noise)).collect();
     let levelled = req.pbs_count == 0 && req.constraints.iter().all(|c| !c.table && c.norm2_pbs == 0.0);
     if levelled {
-        return search_levelled(lists, req, cost, &kappas);
+        return search_levelled(lists, req, cost, &limits);
     }
 
     let tables = req.constraints.iter().enumerate().filter(|(_, c)| c.table);
@@ -137,37 +139,54 @@ pub(super) fn search_in(lists: &Lists, req: &Requirements, cost: &CostModel) -> 
 
     let mut best: Option<Found> = None;
     for big in lists.big_keys.iter().filter(fits) {
-        search_big_key(lists, big, req, cost, &kappas, &mut best);
+        search_big_key(lists, big, req, cost, &limits, &mut best);
     }
-    best.ok_or_else(|| explain(lists, lists.big_keys.iter().filter(fits), req, &kappas))
+    best.ok_or_else(|| explain(lists, lists.big_keys.iter().filter(fits), req, &limits))
 }
 
-/// The largest failure probability that `count` equal reads may each have if all others never fail.
-fn alone(target: ErrorTarget, count: u64) -> f64 {
-    match target {
-        ErrorTarget::PerTable(p) => p,
-        ErrorTarget::Global(p) => -((-p).ln_1p() / count.max(1) as f64).exp_m1(),
-    }
+/// What an error target asks of one read.
+#[derive(Clone, Copy)]
+pub(super) enum Limit {
+    /// So many standard deviations of the noise, with the model's reserve, fit into the bound.
+    Deviations(f64),
+    /// The standard deviation itself, on the torus.
+    Sd(f64),
 }
 
-/// Largest variance at a read that is precise enough; 0 when no noise is.
-fn allowed(c: &Constraint, kappa: f64, log2_polynomial_size: u32) -> f64 {
-    // Below one by more than the rounding of the sums it is compared with, so that `evaluate` agrees.
-    const ROUNDING: f64 = 1.0 - 1e-12;
-    let bound = c.bound(log2_polynomial_size);
-    if bound > 0.0 { (bound / kappa).powi(2) * ROUNDING } else { 0.0 }
+impl Limit {
+    /// The limit of a read if all others never fail.
+    pub(super) fn of(target: ErrorTarget, c: &Constraint, noise: NoiseModel) -> Self {
+        let deviations = |p| Self::Deviations(kappa(p) / noise.bound_filled());
+        match target {
+            ErrorTarget::PerTable(p) => deviations(p),
+            // Of `count` equal reads each may fail so often.
+            ErrorTarget::Global(p) => deviations(-((-p).ln_1p() / c.count.max(1) as f64).exp_m1()),
+            ErrorTarget::Noise(log2_sd) => Self::Sd(log2_sd.exp2() * c.filled()),
+        }
+    }
+
+    /// Largest variance at the read that is precise enough; 0 when no noise is.
+    pub(super) fn variance(self, c: &Constraint, log2_polynomial_size: u32) -> f64 {
+        // Below one by more than the rounding of the sums it is compared with, so that `evaluate` agrees.
+        const ROUNDING: f64 = 1.0 - 1e-12;
+        let sd = match self {
+            Self::Deviations(kappa) => c.bound(log2_polynomial_size).max(0.0) / kappa,
+            Self::Sd(sd) => sd,
+        };
+        sd * sd * ROUNDING
+    }
 }
 
 /// The constraints of one kind as lines, without those that another implies.
-fn lines(req: &Requirements, big: &BigKey, kappas: &[f64], table: bool) -> Vec<Line> {
+fn lines(req: &Requirements, big: &BigKey, limits: &[Limit], table: bool) -> Vec<Line> {
     let mut lines: Vec<Line> = req
         .constraints
         .iter()
-        .zip(kappas)
+        .zip(limits)
         .filter(|(c, _)| c.table == table)
-        .map(|(c, &kappa)| Line {
+        .map(|(c, limit)| Line {
             slope: c.norm2_pbs,
-            slack: allowed(c, kappa, big.log2_polynomial_size) - c.norm2_input * big.fresh.0,
+            slack: limit.variance(c, big.log2_polynomial_size) - c.norm2_input * big.fresh.0,
         })
         .collect();
     lines.sort_by(|a, b| b.slope.total_cmp(&a.slope).then(a.slack.total_cmp(&b.slack)));
@@ -189,11 +208,11 @@ fn search_big_key(
     big: &BigKey,
     req: &Requirements,
     cost: &CostModel,
-    kappas: &[f64],
+    limits: &[Limit],
     best: &mut Option<Found>,
 ) {
-    let tables = lines(req, big, kappas, true);
-    let outputs = lines(req, big, kappas, false);
+    let tables = lines(req, big, limits, true);
+    let outputs = lines(req, big, limits, false);
     let big_dimension = f64::from(big.glwe_dimension << big.log2_polynomial_size);
     for cmux in &big.cmux {
         for (n, keyswitches) in lists.lwe_dimensions() {
@@ -221,7 +240,7 @@ fn search_big_key(
                 continue;
             }
             let first = match req.target {
-                ErrorTarget::PerTable(_) => quiet,
+                ErrorTarget::PerTable(_) | ErrorTarget::Noise(_) => quiet,
                 // The lines hold for each read alone; a global target is shared by all of them.
                 ErrorTarget::Global(_) => {
                     let meets = |ks: &Step| evaluate(req, with(ks), &lists.noise, cost).meets(req.target);
@@ -238,7 +257,7 @@ fn search_big_key(
 
 /// A circuit without tables needs a big key only: the smallest `k` and then the smallest `N ≥ 512` whose encryptions
 /// are precise enough. Its small key is never made.
-fn search_levelled(lists: &Lists, req: &Requirements, cost: &CostModel, kappas: &[f64]) -> Result<Found, Infeasible> {
+fn search_levelled(lists: &Lists, req: &Requirements, cost: &CostModel, limits: &[Limit]) -> Result<Found, Infeasible> {
     let unused = Decomposition { base_log: 1, level: 1 };
     let k = lists.space.glwe_dimension.0;
     let big_keys = || lists.big_keys.iter().filter(|big| big.glwe_dimension == k && big.log2_polynomial_size >= 9);
@@ -249,7 +268,7 @@ fn search_levelled(lists: &Lists, req: &Requirements, cost: &CostModel, kappas: 
         })
         .find(|found| found.meets(req.target))
         .ok_or_else(|| match big_keys().next() {
-            Some(_) => explain(lists, big_keys(), req, kappas),
+            Some(_) => explain(lists, big_keys(), req, limits),
             None => Infeasible::EmptySpace(req.space),
         })
 }
@@ -259,13 +278,13 @@ fn explain<'a>(
     lists: &Lists,
     big_keys: impl Iterator<Item = &'a BigKey>,
     req: &Requirements,
-    kappas: &[f64],
+    limits: &[Limit],
 ) -> Infeasible {
     let mut closest: Option<(f64, usize, ParamSet)> = None;
     for big in big_keys {
         let cmux = big.cmux.last().expect("a list of steps is never empty");
-        let allowed: Vec<f64> = (req.constraints.iter().zip(kappas))
-            .map(|(c, &kappa)| allowed(c, kappa, big.log2_polynomial_size))
+        let allowed: Vec<f64> = (req.constraints.iter().zip(limits))
+            .map(|(c, limit)| limit.variance(c, big.log2_polynomial_size))
             .collect();
         for (n, keyswitches) in lists.lwe_dimensions() {
             let ks = keyswitches.last().expect("a list of steps is never empty");
@@ -289,7 +308,7 @@ fn explain<'a>(
         bits: -c.half_box.log2() - 2.0,
         log2_norm_pbs: 0.5 * c.norm2_pbs.log2(),
         log2_norm_input: 0.5 * c.norm2_input.log2(),
-        log2_sd_allowed: 0.5 * allowed(c, kappas[constraint], closest.log2_polynomial_size).log2(),
+        log2_sd_allowed: 0.5 * limits[constraint].variance(c, closest.log2_polynomial_size).log2(),
         log2_sd: Variance(sources.parts(c).iter().sum()).log2_sd(),
         dominant: shares[0].source,
         shares,

@@ -142,6 +142,7 @@ mod tests {
             half_box: 1.0 / 64.0,
             boxes: 16,
             dyadic_boxes: true,
+            full: false,
             count: 1,
         };
         let constraints = vec![table, Constraint { table: false, ..table }];

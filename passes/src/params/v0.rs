@@ -58,6 +58,7 @@ impl V0 {
                 half_box: (-f64::from(problem.precision + 2)).exp2(),
                 boxes: 1 << problem.precision,
                 dyadic_boxes: true,
+                full: false,
                 count: 1,
             }],
             pbs_count: 1,

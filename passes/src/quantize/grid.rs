@@ -28,7 +28,7 @@ const PLENTY: u32 = 7;
 impl Quantizer<'_, '_, '_> {
     /// A table that only requantizes, at the width of activations over the calibrated range of `real`.
     pub(super) fn requantize(&mut self, x: Id<Value>, real: &Value) -> Id<Value> {
-        let (ranges, scale) = self.grid(real, self.cx.options.bits.op_inputs, f64::INFINITY);
+        let (ranges, scale) = self.grid(real, self.cx.options.activation_bits(), f64::INFINITY);
         self.requantizing_map(x, &ranges, scale)
     }
 

@@ -212,9 +212,9 @@ impl Quantizer<'_, '_, '_> {
                     return Ok(self.map_to(id, self.new.get(*x), chain, scales));
                 }
                 let finest = if self.summed[id.index()] { SUMMED_SCALES } else { f64::INFINITY };
-                let (ranges, scale) = self.grid(old, self.cx.options.bits.op_inputs, finest);
+                let (ranges, scale) = self.grid(old, self.cx.options.activation_bits(), finest);
                 if let Some(partner) = self.partner(id) {
-                    let (_, other) = self.grid(partner, self.cx.options.bits.op_inputs, finest);
+                    let (_, other) = self.grid(partner, self.cx.options.activation_bits(), finest);
                     let at = |scales: &[f32], c: usize| scales[if scales.len() == 1 { 0 } else { c }];
                     let scales = (0..old.channels()).map(|c| at(&scale, c).max(at(&other, c))).collect();
                     return Ok(self.map_to(id, self.new.get(*x), chain.clone(), scales));
@@ -563,7 +563,7 @@ impl Quantizer<'_, '_, '_> {
     fn refined(&self, x: Id<Value>, own: &[f32], finer: &[f32]) -> Option<(Vec<f32>, Vec<i64>)> {
         let value = self.new.new.value(x);
         value.facts.seen.as_ref()?;
-        let most = (1u64 << (self.cx.options.bits.op_inputs + 1)) as f64;
+        let most = (1u64 << (self.cx.options.activation_bits() + 1)) as f64;
         let widths = seen_widths(value, own.len());
         let part = |((own, finer), width): ((&f32, &f32), &f64)| {
             let factor = (f64::from(*own) / f64::from(*finer)).round();

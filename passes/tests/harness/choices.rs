@@ -1,6 +1,7 @@
 //! The `# options: key=value ...` lines of a case.
 
 use fhe_ir::{Elem, Graph, Interval, Value};
+use fhe_passes::params::ErrorTarget;
 use fhe_passes::{Bits, CalibrationMethod, Options, Ranges, Rounding};
 use ndarray::{ArrayD, IxDyn};
 use rand_chacha::ChaCha8Rng;
@@ -33,7 +34,7 @@ impl Choices {
     /// Reads the comment lines at the head of a case. Keys:
     ///
     /// - `bits=N`, `model_inputs=N`, `op_inputs=N`, `op_weights=N`, `model_outputs=N`;
-    /// - `rounding=off` or `rounding=P`; `ranges=calibrated` or `ranges=worst-case`; `margin=F`; `seed=N`;
+    /// - `rounding=off`, `rounding=full` or `rounding=P`; `noise=LOG2_SD` in place of an error probability; `ranges=calibrated` or `ranges=worst-case`; `margin=F`; `seed=N`;
     /// - `method=min-max`, `method=mse` or `method=percentile:P`;
     /// - `calibration=normal:ROWS`, `calibration=uniform:LO:HI:ROWS` or `calibration=pixels:MEAN:SD:ROWS`: calibration
     ///   rows, of which the last are `(pixel/255 − MEAN)/SD`;
@@ -64,6 +65,8 @@ impl Choices {
             "budget" => self.budget = Some(value.parse().ok()?),
             "bound" => self.bound = Some(value.parse().ok()?),
             "rounding" if value == "off" => *rounding = Rounding::Off,
+            "rounding" if value == "full" => *rounding = Rounding::Full,
+            "noise" => self.options.error = ErrorTarget::Noise(value.parse().ok()?),
             "rounding" => *rounding = Rounding::Approximate(value.parse().ok()?),
             "ranges" => {
                 *ranges = match value {
