@@ -83,13 +83,19 @@ impl<'g> Regions<'g> {
         let (span, width) = (self.span[operand], reading.domain.width);
         // A single box is read right wherever its operand is.
         let width = if boxes == 1 && reading.read != Read::Full { span } else { width };
-        let worst = self.norm2[operand].iter().copied().fold(Norm2::default(), Norm2::max);
         // A read in full has no boxes: the domain is as one, wherever the noise goes.
         let full = reading.read == Read::Full;
         let boxes = if full { 1 } else { boxes };
+        let channels = &self.norm2[operand];
+        // What a channel misread ruins alone, noise only adds to: its mean over the channels is what reaches the network.
+        let norm2 = if full {
+            channels.iter().fold(Norm2::default(), |sum, n| sum.plus(*n)).scaled(1.0 / channels.len().max(1) as f64)
+        } else {
+            channels.iter().copied().fold(Norm2::default(), Norm2::max)
+        };
         Constraint {
-            norm2_pbs: worst.pbs,
-            norm2_input: worst.input,
+            norm2_pbs: norm2.pbs,
+            norm2_input: norm2.input,
             table: reading.table.is_some(),
             half_box: width as f64 / (4.0 * span as f64 * boxes as f64),
             boxes: u32::try_from(boxes).unwrap_or(u32::MAX),

@@ -98,8 +98,8 @@ struct Compile {
     /// What tables are built for: the range seen on the calibration rows with a margin, or the proven worst case.
     #[arg(long, value_enum, default_value = "calibrated")]
     ranges: RangesArg,
-    /// How much wider than seen calibrated ranges are.
-    #[arg(long, value_name = "FRACTION", default_value = "0.15")]
+    /// How much wider than seen calibrated ranges are; below 0, narrower.
+    #[arg(long, value_name = "FRACTION", default_value = "0.15", allow_negative_numbers = true)]
     range_margin: f64,
     /// Curve that the keys lie on: 128 (gaussian-128) or 132 (gaussian-132).
     #[arg(long, value_name = "BITS|CURVE", default_value = "128")]
@@ -340,8 +340,8 @@ fn options(
         }
         (p, ..) => ErrorTarget::PerTable(arguments::probability(p).map_err(usage("--p-error"))?),
     };
-    if !(0.0..=10.0).contains(&args.range_margin) {
-        return Err(Failure::usage("--range-margin", format!("{} is outside [0, 10]", args.range_margin)));
+    if !(-0.9..=10.0).contains(&args.range_margin) {
+        return Err(Failure::usage("--range-margin", format!("{} is outside [-0.9, 10]", args.range_margin)));
     }
     let options = Options {
         bits: arguments::bits(n_bits).map_err(usage("--n-bits"))?,

@@ -23,11 +23,11 @@ impl Norm2 {
         Self { pbs: f(self.pbs, other.pbs), input: f(self.input, other.input) }
     }
 
-    fn scaled(self, factor: f64) -> Self {
+    pub(crate) fn scaled(self, factor: f64) -> Self {
         Self { pbs: self.pbs * factor, input: self.input * factor }
     }
 
-    fn plus(self, other: Self) -> Self {
+    pub(crate) fn plus(self, other: Self) -> Self {
         self.each(other, |a, b| a + b)
     }
 

@@ -429,6 +429,7 @@ impl Quantizer<'_, '_, '_> {
                 }
             }
         }
+        let full = self.cx.options.rounding == Rounding::Full;
         let natural = weights::best_scales(&real, bits);
         let widths = seen_widths(old, outs);
         // What the natural scale would clip is clipped at that scale only: another one just changes the length of the
@@ -437,14 +438,14 @@ impl Quantizer<'_, '_, '_> {
         let quantized = match self.matched.get(&id).copied() {
             Some(Match { other, sum }) => {
                 let other = self.scales(self.new.get(other)).into_iter().map(f64::from).collect::<Vec<_>>();
-                let wanted = weights::scales_in_sum(&clipped, &widths, &seen_widths(self.graph.value(sum), outs));
+                let wanted = weights::scales_in_sum(&clipped, &widths, &seen_widths(self.graph.value(sum), outs), full);
                 let (own, factors): (Vec<_>, Vec<_>) =
                     wanted.iter().zip(&other).map(|(w, o)| weights::commensurable(*w, *o)).unzip();
                 self.cx.count("scales matched to an add", 1);
                 weights::quantize(&real, &own, &factors, None)
             }
             None => {
-                let gains = weights::gains(&clipped, &widths);
+                let gains = weights::gains(&clipped, &widths, full);
                 self.cx.count("channels with a gain", gains.iter().filter(|g| **g > 1.0).count() as u64);
                 let fine: Vec<f64> = natural.iter().zip(&gains).map(|(s, g)| s / g).collect();
                 if gains.iter().all(|g| *g == 1.0) {

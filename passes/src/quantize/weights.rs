@@ -70,13 +70,20 @@ pub(super) fn quantize(real: &ArrayD<f64>, scale: &[f64], factor: &[i64], clip: 
 ///
 /// All channels of a tensor share the torus step, which the channel with the widest accumulator decides; a narrower
 /// channel that uses more of it is read more finely. The gain stops where the channel's norm reaches the largest norm
-/// of the tensor, so the worst noise stays what it was. `widths` are the ranges seen, as real numbers.
-pub(super) fn gains(quantized: &Quantized, widths: &[f64]) -> Vec<f64> {
+/// of the tensor, so the worst noise stays what it was; `beyond` goes on, since the noise of earlier bootstraps grows no
+/// faster than the channel and that of the keyswitch not at all. `widths` are the ranges seen, as real numbers.
+pub(super) fn gains(quantized: &Quantized, widths: &[f64], beyond: bool) -> Vec<f64> {
+    // More would only make integers long.
+    const MOST: f64 = 256.0;
     let norms = norms(quantized);
     let units: Vec<f64> = widths.iter().zip(&quantized.scale).map(|(w, s)| w / s).collect();
     let (widest, largest) = (units.iter().copied().fold(0.0, f64::max), norms.iter().copied().fold(0.0, f64::max));
     let gain = |(unit, norm): (&f64, &f64)| {
-        if *unit > 0.0 && *norm > 0.0 { (widest / unit).min(largest / norm).max(1.0) } else { 1.0 }
+        if *unit > 0.0 && *norm > 0.0 {
+            (widest / unit).min(if beyond { MOST } else { largest / norm }).max(1.0)
+        } else {
+            1.0
+        }
     };
     units.iter().zip(&norms).map(gain).collect()
 }
@@ -85,13 +92,13 @@ pub(super) fn gains(quantized: &Quantized, widths: &[f64]) -> Vec<f64> {
 ///
 /// A sum gets at most twice the integers of the widest accumulator at its natural scale, so that a channel whose other
 /// branch is much larger does not widen the whole tensor; and a channel is made finer only up to the largest norm.
-pub(super) fn scales_in_sum(quantized: &Quantized, widths: &[f64], sums: &[f64]) -> Vec<f64> {
+pub(super) fn scales_in_sum(quantized: &Quantized, widths: &[f64], sums: &[f64], beyond: bool) -> Vec<f64> {
     let norms = norms(quantized);
     let largest = norms.iter().copied().fold(0.0, f64::max);
     let widest = widths.iter().zip(&quantized.scale).map(|(w, s)| w / s).fold(1.0, f64::max);
     let scale = |((natural, norm), sum): ((&f64, &f64), &f64)| {
         let filling = sum / (2.0 * widest);
-        if *norm > 0.0 { filling.max(natural * norm / largest) } else { filling.max(f64::MIN_POSITIVE) }
+        if *norm > 0.0 && !beyond { filling.max(natural * norm / largest) } else { filling.max(f64::MIN_POSITIVE) }
     };
     let wanted: Vec<f64> = quantized.scale.iter().zip(&norms).zip(sums).map(scale).collect();
     // A sum that hardly moves needs no finer scale than this.
