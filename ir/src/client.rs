@@ -126,7 +126,7 @@ pub fn quantize_rows(graph: &Graph, index: usize, x: &ArrayD<f32>) -> Result<Arr
     Ok(x.mapv(|e| e as i64))
 }
 
-/// Turns the decrypted integers of output `index` into real numbers: `scale·(y + bias)` per channel.
+/// Turns the decrypted integers of output `index` into real numbers: `scale·y + bias` per channel.
 pub fn dequantize(graph: &Graph, index: usize, y: &ArrayD<i64>) -> ArrayD<f32> {
     let output = &graph.outputs[index];
     let value = graph.value(output.value);
@@ -134,7 +134,7 @@ pub fn dequantize(graph: &Graph, index: usize, y: &ArrayD<i64>) -> ArrayD<f32> {
     let mut y = y.mapv(|e| e as f64);
     for_each_channel(&mut y, |channel, e| {
         let bias = output.bias.map_or(0.0, |b| graph.constant(b).channel(channel));
-        *e = (*e + bias) * f64::from(value.channel_scale(channel).unwrap_or(1.0));
+        *e = *e * f64::from(value.channel_scale(channel).unwrap_or(1.0)) + bias;
     });
     y.mapv(|e| e as f32)
 }

@@ -233,8 +233,7 @@ pub struct Output {
     pub value: Id<Value>,
     /// Name the model gives the output.
     pub name: String,
-    /// Added by the client after decryption: integers in units of the value's scale (reals in real phases),
-    /// `[1]` or `[channels]`.
+    /// Added by the client after decryption: real numbers in every phase, `[1]` or `[channels]`.
     pub bias: Option<Id<Const>>,
     /// Resolution of the decryption (from `tabled`).
     pub read: Option<Read>,

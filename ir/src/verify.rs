@@ -367,8 +367,8 @@ fn outputs(graph: &Graph, output: &crate::graph::Output) -> Result<(), (&'static
         if !matches!(bias.data.shape(), [n] if *n == 1 || *n == value.channels()) {
             return Err(("shape", format!("the bias has shape {:?}", bias.data.shape())));
         }
-        if matches!(bias.data, Data::F32(_)) != graph.phase.is_real() {
-            return Err(("phase", "the bias has the wrong kind of numbers".into()));
+        if !matches!(bias.data, Data::F32(_)) {
+            return Err(("phase", "the bias has no real numbers".into()));
         }
     }
     let phase = graph.phase;

@@ -57,10 +57,11 @@ from "fc" Gemm
   %acc: int[1,2] = dot %x, @w ; scale=(0.5 0.25)
 from "relu" Relu
   %y: [-8, 7][1,2] = map %acc, shift=@b | relu ; scale=0.5 bits=4.00
-output %y "y", bias=@b
+output %y "y", bias=@f
 
 const @w: i[2,3] = 1 -2 3 | 0*3
 const @b: i[2] = 1 -9223372036854775807
+const @f: f[1] = 0.1
 "#;
 
 const RANGED: &str = r#"eir 1 ranged
@@ -93,7 +94,7 @@ output %fc2.t "p", read=exact, domain=[0, 7]
 
 const @fc1.w: i[3,4] = 7 -4 1 5 | -4 7 -2 5 | 1 -7 3 -2
 const @fc2.w: i[2,3] = 0*3 | 1 0 -1
-const @fc2.b: i[2] = -3 5
+const @fc2.b: f[2] = -0.02346 0.0391
 table @relu1.t: [1,16] = 0*4 1 2 3 5 6 8 9 10 12 13 14 15
 table @sig: [2,8] = 0*4 1 2 3 5 | 0*3 1 2 3 5 7
 "#;

@@ -78,9 +78,10 @@ from \"bias\" Add
 %a: [1, 17][1,2] = add-clear %x, @c ; scale=0.5 range=[1, 16] [2, 17] !p0.big span=32 sd=2^-50
 %k: [1, 17][1,2] = keyswitch %a ; range=[1, 16] [2, 17] !p0.small span=32 sd=2^-20
 %y: [0, 1][1,2] = pbs %k, @t, domain=[1, 16] [2, 17], read=exact, bound=2^-6, fail=2^-40 ; !p0.big span=16 sd=2^-30
-output %y \"y\", read=exact, domain=[0, 1], bias=@c, bound=2^-6, fail=2^-40
+output %y \"y\", read=exact, domain=[0, 1], bias=@b, bound=2^-6, fail=2^-40
 output %a \"a\", read=exact, domain=[1, 17], bound=2^-6, fail=2^-40
 const @c: i[2] = 1 2
+const @b: f[1] = -0.5
 table @t: [1,16] = 0*15 1
 ";
 
@@ -108,13 +109,13 @@ fn ids_point_into_their_arenas() {
         g.values[1].op = Op::AddClear { x: Id::new(9), c: Id::new(0) };
     });
     refused("structure", "a constant does not exist", |g| {
-        g.values[1].op = Op::AddClear { x: Id::new(0), c: Id::new(1) };
+        g.values[1].op = Op::AddClear { x: Id::new(0), c: Id::new(2) };
     });
     refused("structure", "the table does not exist", |g| g.tables.clear());
     refused("structure", "the parameter set does not exist", |g| g.params.clear());
     refused("structure", "an origin does not exist", |g| g.origins.clear());
     refused("structure", "the value or the bias does not exist", |g| g.outputs[0].value = Id::new(4));
-    refused("structure", "the value or the bias does not exist", |g| g.outputs[0].bias = Some(Id::new(1)));
+    refused("structure", "the value or the bias does not exist", |g| g.outputs[0].bias = Some(Id::new(2)));
 }
 
 #[test]

@@ -72,6 +72,22 @@ fn brevitas_networks_are_reproduced_without_calibration() {
 }
 
 #[test]
+fn an_output_quantizer_much_finer_than_its_accumulator_is_reproduced() {
+    let text = "eir 1 float\ngraph g\n%x: f32[1,2] = input | quant 1 [-8, 7]\n%fc: f32[1,3] = dot %x, @w\n\
+                %y: f32[1,3] = map %fc | add @b | quant 0.125 [-128, 127]\noutput %y \"y\"\n\
+                const @w: i[3,2] = 1 2 | 0 -1 | -2 1\nconst @b: f[3] = 0.44 -0.3 0.49\n";
+    let graph = fhe_ir::text::parse(text, &fhe_ir::text::Sidecar::new()).expect("a graph");
+    let rows = |i: usize| (i as f32 * 0.7) % 12.0 - 6.0;
+    let x = ArrayD::from_shape_vec(vec![40, 2], (0..80).map(rows).collect()).expect("80 numbers");
+    let expected = &eval::float(&graph, std::slice::from_ref(&x))[0];
+    let network = integer_network(&graph, &[]);
+    assert!(network.tables.is_empty() && network.outputs[0].post.len() == 1, "the quantizer is the client's");
+    for (got, wanted) in decrypted(&network, &x).iter().zip(expected) {
+        assert!((got - wanted).abs() <= 1e-6, "{got} for {wanted}");
+    }
+}
+
+#[test]
 fn both_notations_of_a_network_give_one_circuit() {
     // Names of values differ with the notation, integers and tables do not.
     for model in ["brev_qmlp_w4a4_pc", "brev_qcnn_w4a4"] {

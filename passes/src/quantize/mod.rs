@@ -617,13 +617,10 @@ impl Quantizer<'_, '_, '_> {
         self.new.new.push_const(name, ints(entries))
     }
 
-    fn finish(mut self) -> Result<Graph, PassError> {
+    fn finish(self) -> Result<Graph, PassError> {
         let mut outputs = vec![];
         for output in &self.graph.outputs {
-            let value = self.new.get(output.value);
-            let scales = self.scales(value);
-            let bias = output.bias.map(|b| self.integer_constant(b, &scales, &format!("{}.bias", output.name)));
-            outputs.push(Output { value, bias, ..output.clone() });
+            outputs.push(Output { value: self.new.get(output.value), ..output.clone() });
         }
         Ok(self.new.finish_with_outputs(Phase::Quantized, outputs))
     }
