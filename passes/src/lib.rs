@@ -17,6 +17,7 @@ pub mod lower_max_pool;
 pub mod lower_products;
 pub mod lut_egraph;
 pub mod manager;
+pub mod merge_tables;
 pub mod options;
 pub mod params;
 pub mod pass;

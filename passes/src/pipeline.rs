@@ -11,6 +11,7 @@ use crate::lower_circuit::LowerCircuit;
 use crate::lower_max_pool::LowerMaxPool;
 use crate::lower_products::LowerProducts;
 use crate::lut_egraph::LutEgraph;
+use crate::merge_tables::MergeTables;
 use crate::pass::Pass;
 use crate::quantize::Quantize;
 use crate::range_analysis::RangeAnalysis;
@@ -34,6 +35,7 @@ pub static ALL: &[&dyn Pass] = &[
     &LutEgraph,
     &RoundAccumulators,
     &Tabulate,
+    &MergeTables,
     &DedupTables,
     &FillDomains,
     &SelectParams,
@@ -72,7 +74,9 @@ pub static DEFAULT: &[&dyn Pass] = &[
     // Needs proven ranges, which cut the calibrated ones; after the maps have absorbed all they can.
     &RoundAccumulators,
     &Tabulate,
-    // Right after tables exist: everything behind counts and stores distinct tables.
+    // Entries exist, and can be added; before equal tables are found, of which it makes more.
+    &MergeTables,
+    // As soon as tables are final: everything behind counts and stores distinct tables.
     &DedupTables,
     // Tables narrowed the ranges; narrower accumulators have smaller worst cases.
     &RangeAnalysis,

@@ -34,6 +34,7 @@ passes! {
     lut_egraph "lut-egraph"
     round_accumulators "round-accumulators"
     tabulate "tabulate"
+    merge_tables "merge-tables"
     dedup_tables "dedup-tables"
     select_params "select-params"
     lower_circuit "lower-circuit"
