@@ -164,3 +164,21 @@ fn scales_that_meet_in_a_channel_ask_for_calibration() {
     let model = model.node("DequantizeLinear", &["q", "sc"], "v", vec![]).node("MatMul", &["a", "v"], "r", vec![]);
     assert!(needs_calibration(&quantized(model).output("y").read().expect("reads")));
 }
+
+#[test]
+fn constant_factors_on_quantized_weights_go_into_their_step() {
+    let scaled = |(op, c, dims): (&str, &[f32], &[i64])| {
+        let model = layer(&["N", "6"], &[6, 5]).reals("c", dims, c).node(op, &["w", "c"], "scaled", vec![]);
+        quantized(model.node("MatMul", &["a", "scaled"], "r", vec![]))
+    };
+    for (name, factor) in [
+        ("one factor", ("Mul", &[0.37][..], &[][..])),
+        ("a divisor", ("Div", &[-3.1], &[1])),
+        ("one per output channel", ("Mul", &[0.3, -0.7, 0.0, 1.9, 0.41], &[1, 5])),
+    ] {
+        let graph = scaled(factor).output("y").read().unwrap_or_else(|e| panic!("{name}: {e}"));
+        let exact = graph.values.iter().any(|v| matches!(v.op, fhe_ir::Op::Dot { w, .. } if graph.is_exact(w)));
+        assert!(exact, "{name}: the weights are integers");
+        assert_eq!(difference(name, scaled(factor), &rows(&[40, 6]), 0.0973), 0.0, "{name}");
+    }
+}

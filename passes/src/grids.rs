@@ -137,17 +137,41 @@ fn after(graph: &Graph, channels: usize, start: Option<Grid>, chain: &[Func]) ->
     grid.range.as_ref().is_some_and(narrow).then_some(grid)
 }
 
-/// A layer whose weights are exact over an operand whose channels that meet have one scale.
+/// A layer whose weights are exact over an operand whose channels that meet have one step, or whole multiples of one.
 fn layer(graph: &Graph, value: &Value, x: Grid, w: Id<fhe_ir::Const>, groups: usize) -> Option<Grid> {
     let Data::Int(weights) = &graph.constant(w).data else { return None };
     x.range.as_ref()?;
     let (outs, per_group) = (value.channels(), weights.shape()[1]);
-    let scale = |o: usize| {
-        let first = o / (outs / groups) * per_group;
-        let group = &x.scale[first..first + per_group];
-        group.iter().all(|s| *s == group[0]).then_some(group[0])
-    };
-    Some(Grid { scale: (0..outs).map(scale).collect::<Option<_>>()?, range: None })
+    let scales: Vec<f32> =
+        x.scale.chunks(per_group).take(groups).map(|group| Some(common(group)?.0)).collect::<Option<_>>()?;
+    Some(Grid { scale: (0..outs).map(|o| scales[o / (outs / groups)]).collect(), range: None })
+}
+
+/// Largest multiple of a common step that stands for a step: five bits more in front of a table.
+const MOST: i64 = 32;
+
+/// Relative error of a ratio of two steps that are f32.
+const ROUNDING: f64 = 1e-6;
+
+/// One step of which all of these are small whole multiples, and the multiples.
+pub(crate) fn common(steps: &[f32]) -> Option<(f32, Vec<i64>)> {
+    let first = *steps.first()?;
+    if steps.iter().all(|s| *s == first) {
+        return Some((first, vec![1; steps.len()]));
+    }
+    let ratios: Vec<Shared> = steps.iter().map(|s| Shared::within(*s, first, ROUNDING)).collect();
+    let small = |s: &Shared| s.error <= ROUNDING && s.a <= MOST && s.b <= MOST;
+    if !ratios.iter().all(small) {
+        return None;
+    }
+    // first = b·scale and step = a·scale of each pair; the parts of `first` that serve all pairs.
+    let parts = ratios.iter().try_fold(1, |parts, s| Some(parts / gcd(parts, s.b) * s.b).filter(|p| *p <= MOST))?;
+    let multiples: Vec<i64> = ratios.iter().map(|s| s.a * (parts / s.b)).collect();
+    multiples.iter().all(|m| *m <= MOST).then_some(((f64::from(first) / parts as f64) as f32, multiples))
+}
+
+fn gcd(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// Values behind one another: places of one channel have one step.
@@ -196,13 +220,17 @@ impl Shared {
 
     /// The smallest factors that keep both steps within the tolerance (best approximations by continued fractions).
     pub(crate) fn of(scale_a: f32, scale_b: f32) -> Self {
+        Self::within(scale_a, scale_b, Self::TOLERANCE)
+    }
+
+    fn within(scale_a: f32, scale_b: f32, tolerance: f64) -> Self {
         let ratio = f64::from(scale_a) / f64::from(scale_b);
         // Convergents p/q of the ratio; the larger of both grows at least as fast as the Fibonacci numbers.
         let (mut p, mut q, mut before, mut rest) = (1.0, 0.0, (0.0, 1.0), ratio);
         for _ in 0..32 {
             let whole = rest.floor();
             ((p, q), before) = ((whole * p + before.0, whole * q + before.1), (p, q));
-            if (p > 0.0 && ((p / q) / ratio - 1.0).abs() <= Self::TOLERANCE) || p.max(q) > 1e6 {
+            if (p > 0.0 && ((p / q) / ratio - 1.0).abs() <= tolerance) || p.max(q) > 1e6 {
                 break;
             }
             rest = 1.0 / (rest - whole);

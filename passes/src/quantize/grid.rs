@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use fhe_ir::{Data, Elem, Facts, Func, Id, Interval, Op, Value, func, ranges};
-use ndarray::Array1;
+use fhe_ir::{Const, Data, Elem, Facts, Func, Id, Interval, Op, Value, func, ranges};
+use ndarray::{Array1, Axis};
 
 use super::{Quantizer, WIDEST, compact};
+use crate::grids;
 
 /// Smallest scale of a channel that never moved, so that weights on a zero become zeros.
 const STILL: f64 = 1e-6;
@@ -67,6 +68,27 @@ impl Quantizer<'_, '_, '_> {
         let id = self.push(Value { name, op, elem, facts, ..value }, false);
         self.requantized.push((x, id));
         id
+    }
+
+    /// The weights of a layer on the grid of its operand `x`: as they are, or times the whole multiples of one step that
+    /// the steps of the channels are.
+    pub(super) fn exact_weights(&mut self, x: Id<Value>, w: Id<Const>) -> Id<Const> {
+        let constant = self.graph.constant(w);
+        let (Data::Int(weights), Some(grid)) = (&constant.data, &self.grids[x.index()]) else { return w };
+        let per_group = weights.shape()[1];
+        let multiples: Vec<Vec<i64>> =
+            grid.scale.chunks(per_group).filter_map(grids::common).map(|(_, multiples)| multiples).collect();
+        if multiples.iter().flatten().all(|m| *m == 1) {
+            return w;
+        }
+        let outs = weights.shape()[0] / multiples.len();
+        let mut weights = (**weights).clone();
+        for (o, mut channel) in weights.axis_iter_mut(Axis(0)).enumerate() {
+            for (mut taps, m) in channel.axis_iter_mut(Axis(0)).zip(&multiples[o / outs]) {
+                taps.mapv_inplace(|w| w.saturating_mul(*m));
+            }
+        }
+        self.new.new.push_const(&format!("{}.m", constant.name), Data::Int(Arc::new(weights)))
     }
 
     /// The hull of the channels' integers. A map saturates at the ends of its type, which is one for all channels: where

@@ -228,7 +228,8 @@ impl Quantizer<'_, '_, '_> {
             Op::Dot { x, w } | Op::Conv { x, w, .. } => match &self.grids[id.index()] {
                 Some(grid) => {
                     let scales = grid.scale.clone();
-                    let op = old.op.clone().with_operands(|x| self.new.get(x));
+                    let exact = self.exact_weights(*x, *w);
+                    let op = old.op.clone().with_operands(|x| self.new.get(x)).with_constants(|_| exact);
                     self.cx.count("exact weights", self.graph.constant(*w).data.len() as u64);
                     let id = self.follow(old, op, scales);
                     self.weighted[id.index()] = true;

@@ -5,6 +5,7 @@ mod client;
 mod conv;
 mod dispatch;
 mod jumps;
+mod laws;
 mod layers;
 mod legacy;
 mod logic;

@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fhe_ir::{Data, Func, Id, Interval, Op, Post, Value, func};
-use ndarray::{ArrayD, Axis, IxDyn, arr1};
+use ndarray::{ArrayD, IxDyn, arr1};
 use onnx_ir::NodeProto;
 
 use super::super::attributes::Attributes;
 use super::super::layout::axis;
 use super::super::proto::{is_own_domain, type_name};
 use super::super::tensors::per_channel;
+use super::laws::Law;
 use super::site::with_post;
 use super::{Converter, Known, Site, Stop, refuse};
 
@@ -39,29 +40,6 @@ pub(super) struct Codes {
     zero: i64,
 }
 
-/// A constant that is `scale·integer`, both of its shape.
-#[derive(Clone, Debug)]
-pub(super) struct Law {
-    /// The integers.
-    pub(super) integers: ArrayD<i64>,
-    /// The step at each place, positive.
-    pub(super) scale: ArrayD<f32>,
-}
-
-impl Law {
-    /// Step per entry of `axis`, when it is the same along all others.
-    pub(super) fn scale_along(&self, axis: usize) -> Option<Vec<f32>> {
-        if axis >= self.scale.ndim() {
-            return None;
-        }
-        let lane = |lane: ndarray::ArrayViewD<'_, f32>| {
-            let first = *lane.first()?;
-            lane.iter().all(|s| *s == first).then_some(first)
-        };
-        self.scale.axis_iter(Axis(axis)).map(lane).collect()
-    }
-}
-
 /// A number of steps is a quotient: one that is whole but for rounding must not be cut to the next integer below.
 const NEARLY_WHOLE: Func = Func::Quant { scale: 1.0 / 16384.0, to: Interval { lo: -(1 << 40), hi: 1 << 40 } };
 
@@ -80,7 +58,7 @@ pub(super) struct Stated {
 }
 
 /// Operators that only move elements: codes stay codes.
-const MOVES: [&str; 9] =
+pub(super) const MOVES: [&str; 9] =
     ["Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "MaxPool"];
 
 /// Codes are integers: what the division by a scale has rounded is whole again.
@@ -113,6 +91,9 @@ impl<'m> Converter<'m> {
             }
             return Ok(());
         };
+        if let Some(law) = self.law_behind(site) {
+            self.stated.laws.insert(to.clone(), law);
+        }
         if !is_own_domain(&node.domain) || !MOVES.contains(&op) {
             return Ok(());
         }
@@ -121,25 +102,6 @@ impl<'m> Converter<'m> {
         }
         if let Some(t) = self.data_type(from) {
             self.stated.types.insert(to.clone(), t);
-        }
-        if let Some(law) = self.stated.laws.get(from) {
-            let rest: Vec<Option<&Data>> = site
-                .inputs
-                .iter()
-                .skip(1)
-                .map(|k| if let Some(Known::Const(c)) = k { Some(c) } else { None })
-                .collect();
-            let moved = |first: Data| {
-                let mut inputs = vec![Some(&first)];
-                inputs.extend(&rest);
-                super::constant::evaluate(node, &inputs)
-            };
-            let integers = moved(Data::Int(Arc::new(law.integers.clone())));
-            let scale = moved(Data::F32(Arc::new(law.scale.clone())));
-            if let (Ok(Data::Int(integers)), Ok(Data::F32(scale))) = (integers, scale) {
-                let law = Law { integers: (*integers).clone(), scale: (*scale).clone() };
-                self.stated.laws.insert(to.clone(), law);
-            }
         }
         Ok(())
     }
