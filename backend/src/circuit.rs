@@ -122,6 +122,11 @@ fn check(graph: &Graph) -> Result<(), Error> {
     if [params.pbs, params.ks].iter().any(|d| d.base_log * d.level >= 64) {
         return Err(whole(format!("a decomposition of !p0 ({params}) keeps all 64 bits")));
     }
+    let mut keyswitches =
+        graph.values.iter().filter_map(|v| if let Op::Keyswitch { ks, .. } = v.op { Some(ks) } else { None });
+    if let Some(ks) = keyswitches.find(|ks| *ks != params.ks) {
+        return Err(whole(format!("a keyswitch decomposes into {ks}, its set !p0 ({params}) into {}", params.ks)));
+    }
     let key_bytes = params.bootstrap_key_bytes() + params.keyswitch_key_bytes();
     if key_bytes > MAX_KEY_BYTES {
         return Err(whole(format!("the keys of !p0 ({params}) have {key_bytes} bytes, the limit is {MAX_KEY_BYTES}")));

@@ -82,7 +82,7 @@ impl Observed<'_> {
                 self.taken += 1;
                 Tensor::new(tensor.rows, tensor.shape.clone(), 1, words)
             }
-            Op::Keyswitch { x } => {
+            Op::Keyswitch { x, .. } => {
                 self.small.insert(id.index(), tensor.clone());
                 self.integers[x.index()].clone()
             }

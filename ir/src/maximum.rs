@@ -38,7 +38,7 @@ fn difference(graph: &Graph, f: Id<Value>) -> Option<(&Value, Id<Value>, i64)> {
         Op::Map { x, .. } | Op::Lut { x, .. } | Op::Pbs { x, .. } => x,
         _ => return None,
     };
-    if let Op::Keyswitch { x: from } = graph.value(x).op {
+    while let Op::Keyswitch { x: from, .. } = graph.value(x).op {
         x = from;
     }
     match graph.value(x).op {

@@ -3,6 +3,7 @@
 use crate::func::Func;
 use crate::graph::{Const, Value};
 use crate::id::Id;
+use crate::params::Decomposition;
 use crate::table::{Domain, Read, Table};
 
 /// Strides, pads, dilations and groups of a two-dimensional convolution.
@@ -206,14 +207,18 @@ pub enum Op {
         /// Resolution.
         read: Read,
     },
-    /// From the big key to the small one (circuit only).
+    /// From the operand's key to the one that the cipher names (circuit only): a small key in front of tables, another
+    /// big one as a conversion.
     Keyswitch {
-        /// Operand, under the big key.
+        /// Operand, under a big key.
         x: Id<Value>,
+        /// Decomposition of the keyswitch key.
+        ks: Decomposition,
     },
-    /// Centred modulus switch, blind rotation with the table, sample extraction (circuit only).
+    /// Centred modulus switch to `2N`, blind rotation with the table, sample extraction (circuit only): all by the
+    /// parameter set that the cipher names.
     Pbs {
-        /// Operand, under the small key.
+        /// Operand, under a small key of the set's dimension.
         x: Id<Value>,
         /// Entries.
         table: Id<Table>,
@@ -280,7 +285,7 @@ impl Op {
             | Self::Transpose { x, .. }
             | Self::Map { x, .. }
             | Self::Lut { x, .. }
-            | Self::Keyswitch { x }
+            | Self::Keyswitch { x, .. }
             | Self::Pbs { x, .. } => vec![*x],
         }
     }
@@ -310,7 +315,7 @@ impl Op {
             | Self::Transpose { x, .. }
             | Self::Map { x, .. }
             | Self::Lut { x, .. }
-            | Self::Keyswitch { x }
+            | Self::Keyswitch { x, .. }
             | Self::Pbs { x, .. } => *x = f(*x),
         }
         self

@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::graph::Key;
+use crate::keys::{BootstrapKey, KeyswitchKey};
+
 /// log2 of the ciphertext modulus: all torus words are `u64`.
 pub const LOG2_Q: f64 = 64.0;
 
@@ -146,6 +149,19 @@ pub struct Decomposition {
     pub level: u32,
 }
 
+impl Decomposition {
+    /// What is wrong with a decomposition read from a file, in one phrase that begins with `what` it is.
+    pub fn check(&self, what: &str) -> Result<(), String> {
+        range(&format!("{what} base log"), self.base_log, 1, 63)?;
+        range(&format!("{what} level"), self.level, 1, 63)?;
+        range(&format!("{what} base log times level"), self.base_log * self.level, 1, 64)
+    }
+}
+
+fn range(what: &str, value: u32, lo: u32, hi: u32) -> Result<(), String> {
+    if (lo..=hi).contains(&value) { Ok(()) } else { Err(format!("{what} is {value}, outside [{lo}, {hi}]")) }
+}
+
 impl fmt::Display for Decomposition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "2^{}x{}", self.base_log, self.level)
@@ -155,6 +171,8 @@ impl fmt::Display for Decomposition {
 /// One set of keys: the big (GLWE) key that carries values between tables, and the small (LWE) key
 /// that a keyswitch brings them to in front of a bootstrap. Both keys are binary; noise is Gaussian
 /// and always the minimum of `curve`, so a parameter set cannot name a weaker one.
+///
+/// Sets of one circuit share keys whose dimensions agree: see [`crate::keys`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ParamSet {
     /// Security level both keys are held to.
@@ -167,7 +185,7 @@ pub struct ParamSet {
     pub log2_polynomial_size: u32,
     /// Decomposition of the bootstrap key.
     pub pbs: Decomposition,
-    /// Decomposition of the keyswitch key.
+    /// Decomposition of the keyswitch key from its big key to its small one; keyswitches state their own.
     pub ks: Decomposition,
 }
 
@@ -209,35 +227,27 @@ impl ParamSet {
 
     /// Bytes of the bootstrap key in the Fourier domain, as the server holds it: `n·l·(k+1)²·N·8`.
     pub fn bootstrap_key_bytes(&self) -> u64 {
-        let k1 = u64::from(self.glwe_dimension) + 1;
-        u64::from(self.lwe_dimension) * u64::from(self.pbs.level) * k1 * k1 * u64::from(self.polynomial_size()) * 8
+        BootstrapKey::of(self).bytes()
     }
 
     /// Bytes of the keyswitch key: `k·N·l·(n+1)·8`.
     pub fn keyswitch_key_bytes(&self) -> u64 {
-        u64::from(self.big_dimension()) * u64::from(self.ks.level) * (u64::from(self.lwe_dimension) + 1) * 8
+        KeyswitchKey { from: self.secret_key(Key::Big), to: self.secret_key(Key::Small), ks: self.ks }.bytes()
     }
 
     /// Bytes of one ciphertext under the big key: `(k·N + 1)·8`.
     pub fn big_ciphertext_bytes(&self) -> u64 {
-        (u64::from(self.big_dimension()) + 1) * 8
+        self.secret_key(Key::Big).ciphertext_bytes()
     }
 
     /// What is wrong with a set read from a file, in one phrase.
     pub fn check(&self) -> Result<(), String> {
-        let range = |what: &str, value: u32, lo: u32, hi: u32| {
-            if (lo..=hi).contains(&value) { Ok(()) } else { Err(format!("{what} is {value}, outside [{lo}, {hi}]")) }
-        };
         range("lwe dimension n", self.lwe_dimension, SecurityCurve::MIN_DIMENSION, 2048)?;
         range("glwe dimension k", self.glwe_dimension, 1, 8)?;
         range("log2 of the polynomial size N", self.log2_polynomial_size, 8, 17)?;
         range("big dimension k·N", self.big_dimension(), SecurityCurve::MIN_DIMENSION, 1 << 17)?;
-        for (what, d) in [("bootstrap", self.pbs), ("keyswitch", self.ks)] {
-            range(&format!("{what} base log"), d.base_log, 1, 63)?;
-            range(&format!("{what} level"), d.level, 1, 63)?;
-            range(&format!("{what} base log times level"), d.base_log * d.level, 1, 64)?;
-        }
-        Ok(())
+        self.pbs.check("bootstrap")?;
+        self.ks.check("keyswitch")
     }
 }
 

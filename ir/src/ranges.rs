@@ -133,7 +133,7 @@ pub fn infer(graph: &Graph, op: &Op, shape: &[usize]) -> Result<Option<Vec<Inter
                 .collect::<Option<_>>()
                 .ok_or_else(too_wide)?
         }
-        Op::Keyswitch { x } => of(*x)?,
+        Op::Keyswitch { x, .. } => of(*x)?,
     };
     Ok(Some(intervals))
 }

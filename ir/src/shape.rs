@@ -107,7 +107,7 @@ pub fn infer(graph: &Graph, op: &Op, stated: &[usize]) -> Result<Vec<usize>, Str
                 Err(format!("{:?} and {:?} are not the same shape", shape(*a), shape(*b)))
             }
         }
-        Op::Neg { x } | Op::Keyswitch { x } => Ok(shape(*x).to_vec()),
+        Op::Neg { x } | Op::Keyswitch { x, .. } => Ok(shape(*x).to_vec()),
         Op::Concat { xs, axis } => {
             let first = xs.first().map_or(&[][..], |x| shape(*x));
             let mut out = first.to_vec();

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::graph::{Graph, Value};
 use crate::id::Id;
+use crate::keys::CircuitKeys;
 use crate::op::Op;
 use crate::params::SecurityCurve;
 use crate::{Read, count};
@@ -58,6 +59,10 @@ pub struct Statistics {
     pub widest_level: u64,
     /// Parameter sets, as text.
     pub parameters: Vec<String>,
+    /// Bootstraps under each of them.
+    pub bootstraps_per_set: Vec<u64>,
+    /// Keyswitches to a key of each of them.
+    pub keyswitches_per_set: Vec<u64>,
     /// Security of the parameters in bits: the least of all sets.
     pub security_bits: u32,
     /// Name of the curve of that level; empty without parameters.
@@ -66,11 +71,11 @@ pub struct Statistics {
     pub security_estimator: String,
     /// log2 of the probability that anything is read wrong in one inference.
     pub log2_p_fail_inference: f64,
-    /// Bytes of the server's bootstrap key.
+    /// Bytes of the server's bootstrap keys, those that several sets share counted once.
     pub bootstrap_key_bytes: u64,
-    /// Bytes of the server's keyswitch key.
+    /// Bytes of the server's keyswitch keys, each counted once.
     pub keyswitch_key_bytes: u64,
-    /// Bytes of one ciphertext under the big key.
+    /// Bytes of one ciphertext under the largest key.
     pub ciphertext_bytes: u64,
     /// Numbers that a client encrypts for one row.
     pub inputs: u64,
@@ -102,7 +107,8 @@ impl Statistics {
             }
         }
         let (depth, widest_level) = levels(graph);
-        let params = graph.params.first();
+        let keys = CircuitKeys::of(graph);
+        let (bootstraps_per_set, keyswitches_per_set) = per_set(graph);
         let curve = graph.params.iter().map(|p| p.curve).min_by_key(|c| c.bits());
         Self {
             model: graph.name.clone(),
@@ -115,12 +121,14 @@ impl Statistics {
             security_curve: curve.map_or_else(String::new, |c| c.name().to_owned()),
             security_estimator: curve.map_or_else(String::new, |c| c.estimator().to_owned()),
             log2_p_fail_inference: log2_p_fail(graph),
-            bootstrap_key_bytes: params.map_or(0, |p| p.bootstrap_key_bytes()),
-            keyswitch_key_bytes: params.map_or(0, |p| p.keyswitch_key_bytes()),
-            ciphertext_bytes: params.map_or(0, |p| p.big_ciphertext_bytes()),
+            bootstraps_per_set,
+            keyswitches_per_set,
+            bootstrap_key_bytes: keys.bootstrap_bytes(),
+            keyswitch_key_bytes: keys.keyswitch_bytes(),
+            ciphertext_bytes: keys.secret.iter().map(|key| key.ciphertext_bytes()).max().unwrap_or(0),
             inputs: graph.inputs().iter().map(|i| graph.value(*i).elements() as u64).sum(),
             outputs: graph.outputs.iter().map(|o| graph.value(o.value).elements() as u64).sum(),
-            peak_ciphertext_bytes: peak_elements(graph) * params.map_or(0, |p| p.big_ciphertext_bytes()),
+            peak_ciphertext_bytes: peak_bytes(graph),
         }
     }
 }
@@ -148,7 +156,7 @@ fn add(graph: &Graph, id: Id<Value>, value: &Value, node: &mut NodeStats) {
     node.encrypted_additions += count::encrypted_additions(graph, value);
     node.clear_additions += count::clear_additions(value);
     match &value.op {
-        Op::Keyswitch { x } => {
+        Op::Keyswitch { x, .. } => {
             node.keyswitches += elements;
             raise(&mut node.worst_case_bits, graph.value(*x).interval().map(|i| i.bits()));
             let worst = value.cipher.as_ref().and_then(|c| c.log2_sd.iter().copied().reduce(f32::max));
@@ -223,24 +231,45 @@ fn log2_p_fail(graph: &Graph) -> f64 {
     (-log_right.exp_m1()).log2().max(-1000.0)
 }
 
-/// Largest number of elements alive at once when values are freed after their last use.
-fn peak_elements(graph: &Graph) -> u64 {
+/// Bootstraps and keyswitches of each parameter set.
+fn per_set(graph: &Graph) -> (Vec<u64>, Vec<u64>) {
+    let mut counts = (vec![0; graph.params.len()], vec![0; graph.params.len()]);
+    for value in &graph.values {
+        let count = match value.op {
+            Op::Pbs { .. } => &mut counts.0,
+            Op::Keyswitch { .. } => &mut counts.1,
+            _ => continue,
+        };
+        if let Some(cipher) = &value.cipher {
+            count[cipher.params.index()] += value.elements() as u64;
+        }
+    }
+    counts
+}
+
+/// Largest number of bytes alive at once when values are freed after their last use, each under its own key.
+fn peak_bytes(graph: &Graph) -> u64 {
+    let bytes = |value: &Value| {
+        let of_one = value.cipher.as_ref().map_or(0, |c| graph.secret_key(c).ciphertext_bytes());
+        u128::from(of_one) * value.elements() as u128
+    };
     let mut last = vec![0; graph.values.len()];
     for (id, value) in graph.iter() {
         value.op.operands().iter().for_each(|o| last[o.index()] = id.index());
     }
     graph.outputs.iter().for_each(|o| last[o.value.index()] = usize::MAX);
-    let (mut alive, mut peak) = (0u64, 0u64);
+    let (mut alive, mut peak) = (0u128, 0u128);
     for (id, value) in graph.iter() {
-        alive += value.elements() as u64;
+        alive += bytes(value);
         peak = peak.max(alive);
         let mut operands = value.op.operands();
+        operands.sort_unstable();
         operands.dedup();
         for operand in operands {
             if last[operand.index()] == id.index() {
-                alive -= graph.value(operand).elements() as u64;
+                alive -= bytes(graph.value(operand));
             }
         }
     }
-    peak
+    u64::try_from(peak).unwrap_or(u64::MAX)
 }

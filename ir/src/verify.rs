@@ -10,10 +10,14 @@
 //!   where the phase needs them;
 //! - `range`: ranges lie in their type, and from `ranged` on every type covers what interval arithmetic proves;
 //! - `table`: tables have the boxes that their domain and resolution ask for, domains are within their limits;
-//! - `cipher`: in a circuit linear ops stay under one key with one torus step, keyswitches and bootstraps change keys,
-//!   domains fit into the half torus and boxes into the polynomial, predictions are numbers.
+//! - `cipher`: in a circuit all parameter sets lie on one curve; linear ops stay under one big key with one torus step;
+//!   keyswitches lead from a big key to another key, with a sound decomposition and the same step, bootstraps from the
+//!   small key to the big key of their set; domains fit into the half torus and boxes into the polynomial, predictions
+//!   are numbers. Keys are told apart by their dimensions.
 //!
 //! A graph that verifies can be evaluated, printed and lowered without panic.
+
+mod keys;
 
 use std::collections::HashSet;
 
@@ -72,6 +76,14 @@ pub fn verify(graph: &Graph) -> Result<(), VerifyError> {
         if graph.phase == Phase::Circuit {
             cipher(graph, value).map_err(fail("cipher"))?;
         }
+    }
+    if graph.phase == Phase::Circuit {
+        keys::curves(graph).map_err(|(set, message)| VerifyError {
+            rule: "cipher",
+            place: format!("!p{set}"),
+            message,
+            value: None,
+        })?;
     }
     for output in &graph.outputs {
         let fail = |(rule, message)| VerifyError {
@@ -323,24 +335,14 @@ fn cipher(graph: &Graph, value: &Value) -> Result<(), String> {
     if own.log2_sd.iter().any(|s| s.is_nan() || *s > 0.0) {
         return Err("a predicted noise is not a number or fills the torus".into());
     }
-    let operands: Vec<_> = value.op.operands().iter().filter_map(|o| graph.value(*o).cipher.as_ref()).collect();
-    let same = |wanted: Key| operands.iter().all(|o| o.params == own.params && o.span == own.span && o.key == wanted);
-    let ok = match &value.op {
-        Op::Input { .. } => own.key == Key::Big,
-        Op::Keyswitch { .. } => own.key == Key::Small && same(Key::Big),
-        Op::Pbs { .. } => own.key == Key::Big && operands.iter().all(|o| o.key == Key::Small && o.params == own.params),
-        _ => own.key == Key::Big && same(Key::Big),
-    };
-    if !ok {
-        return Err("operands and result are not under the keys, parameters and torus step that the op wants".into());
-    }
-    if let Op::Pbs { domain, table, read, log2_bound, log2_fail, .. } = &value.op {
+    keys::keys(graph, value, own)?;
+    if let Op::Pbs { x, domain, table, read, log2_bound, log2_fail, .. } = &value.op {
         match (log2_bound, log2_fail) {
             (Some(bound), Some(fail)) if *read != Read::Full => predictions(*bound, *fail)?,
             (None, None) if *read == Read::Full => {}
             _ => return Err("a table has a bound and a probability, but for read=full".into()),
         }
-        let span = operands.first().map_or(0, |o| o.span);
+        let span = graph.value(*x).cipher.as_ref().map_or(0, |o| o.span);
         let n = u64::from(graph.param(own.params).polynomial_size());
         if domain.width > span || graph.table(*table).boxes() as u64 > n {
             return Err(format!(

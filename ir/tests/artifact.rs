@@ -21,7 +21,7 @@ params !p0 = n=742 k=1 N=2048 pbs=2^23x1 ks=2^3x5 security=128
 %x: [0, 1][1,70] = input ; scale=({}) !p0.big span=256 sd=2^-50
 from "fc" Gemm
 %fc: [-70, 70][1,2] = dot %x, @w ; !p0.big span=256 sd=2^-46
-%fc.ks: [-70, 70][1,2] = keyswitch %fc ; !p0.small span=256 sd=2^-20
+%fc.ks: [-70, 70][1,2] = keyswitch %fc, ks=2^3x5 ; !p0.small span=256 sd=2^-20
 %y: [0, 3][1,2] = pbs %fc.ks, @t, domain=[-70, 70], read=approximate 2, bound=2^-9, fail=2^-40 ; !p0.big span=4 sd=2^-25
 output %y "y", read=exact, domain=[0, 3], bound=2^-3, fail=2^-80
 const @w: i[2,70] = {}

@@ -250,7 +250,7 @@ fn circuit(sd: &str) -> Graph {
         "eir 1 circuit\ngraph g\nparams !p0 = n=450 k=1 N=32768 pbs=2^23x1 ks=2^3x5 security=128\n\
          %x: [0, 3][1,2] = input ; scale=1 !p0.big span=16 sd={sd}\n\
          %fc: [-6, 9][1,2] = dot %x, @w ; !p0.big span=16 sd={sd}\n\
-         %ks: [-6, 9][1,2] = keyswitch %fc ; !p0.small span=16 sd={sd}\n\
+         %ks: [-6, 9][1,2] = keyswitch %fc, ks=2^3x5 ; !p0.small span=16 sd={sd}\n\
          %a: [0, 9][1,2] = pbs %ks, @relu, domain=[-6, 9], read=exact, bound=2^-6, fail=2^-40 ; !p0.big span=32 sd={sd}\n\
          %b: [0, 13][1,2] = pbs %ks, @wrap, domain=[-4, 4], read=exact, bound=2^-6, fail=2^-40 ; !p0.big span=32 sd={sd}\n\
          %sum: [0, 22][1,2] = add %a, %b ; !p0.big span=32 sd={sd}\n\

@@ -9,7 +9,7 @@ const CHAPTER: &str = include_str!("../../docs/src/ir.md");
 fn listings_are_in_printed_form() {
     let listings: Vec<_> =
         CHAPTER.split("```eir\n").skip(1).map(|rest| rest.split("```").next().expect("a block")).collect();
-    assert_eq!(listings.len(), 2);
+    assert_eq!(listings.len(), 3);
     for listing in listings {
         let graph = parse(listing, &Sidecar::new()).unwrap_or_else(|e| panic!("{e}\n{listing}"));
         verify(&graph).unwrap_or_else(|e| panic!("{e}"));

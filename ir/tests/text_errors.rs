@@ -199,7 +199,7 @@ fn small_texts_do_not_swell() {
 const CIRCUIT: &str = "eir 1 circuit\ngraph \"a\\u{e9}\"\n\
     params !p0 = n=742 k=1 N=2048 pbs=2^23x1 ks=2^3x5 security=128\n\
     %x: [0, 15][1,2] = input ; scale=(0.5*2) seen=[-1, 2]*2 bits=4.00 !p0.big span=16 sd=2^-50\n\
-    from \"é\" Op\n%x.ks: [0, 15][1,2] = keyswitch %x ; !p0.small span=16 sd=(trivial 2^-inf) also \"b\" Op\n\
+    from \"é\" Op\n%x.ks: [0, 15][1,2] = keyswitch %x, ks=2^3x5 ; !p0.small span=16 sd=(trivial 2^-inf) also \"b\" Op\n\
     %y: [0, 7][1,2] = pbs %x.ks, @t, domain=[0, 15]*2, read=approximate 3, bound=2^-7.5, fail=2^-41 ; !p0.big span=8 sd=trivial\n\
     output %y \"y\", read=exact, domain=[0, 7], bias=@b, post=argmax\n\
     const @b: i[2,1] = 1 | 2\nconst @f: f[3] = -1e-9 inf*2 # end\ntable @t: [1,8] = 0*2 1*6\n";

@@ -102,13 +102,13 @@ table @sig: [2,8] = 0*4 1 2 3 5 | 0*3 1 2 3 5 7
 const CIRCUIT: &str = r#"eir 1 circuit
 graph c
 params !p0 = n=742 k=1 N=2048 pbs=2^23x1 ks=2^3x5 security=128
-params !p1 = n=800 k=2 N=1024 pbs=2^15x2 ks=2^4x4 security=132
+params !p1 = n=800 k=2 N=1024 pbs=2^15x2 ks=2^4x4 security=128
 origin "unused" Identity
 origin "relu" Relu
 
 %x: [0, 15][1,2] = input ; scale=0.1 bits=4.00 !p0.big span=16 sd=2^-50.5
 from "relu" Relu
-  %x.ks: [0, 15][1,2] = keyswitch %x ; bits=4.00 !p0.small span=16 sd=(2^-20.25 2^-20)
+  %x.ks: [0, 15][1,2] = keyswitch %x, ks=2^3x5 ; bits=4.00 !p0.small span=16 sd=(2^-20.25 2^-20)
   %y: [0, 7][1,2] = pbs %x.ks, @t, domain=[0, 15], read=approximate 3, bound=2^-7.5, fail=2^-41.2 ; bits=3.00 !p0.big span=8 sd=trivial
   %n: [-7, 0][1,2] = neg %y ; bits=3.00 !p0.big span=8 sd=(trivial 2^-30)
 output %n "y", read=exact, domain=[-7, 0], bound=2^-5, fail=2^-inf
@@ -216,7 +216,7 @@ from -
 #[test]
 fn ids_that_lead_nowhere_print_but_do_not_parse() {
     let mut graph = graph(CIRCUIT);
-    graph.values[1].op = Op::Keyswitch { x: Id::new(77) };
+    graph.values[1].op = Op::Keyswitch { x: Id::new(77), ks: graph.params[0].ks };
     graph.values[1].from = vec![Id::new(9)];
     let text = to_text(&graph);
     assert!(text.contains("keyswitch %?77") && text.contains("from ?9"), "{text}");

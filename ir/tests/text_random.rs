@@ -170,7 +170,10 @@ impl Tape {
                 let resolution = self.coin().then(|| (self.domain(), self.resolution()));
                 Op::Map { x, shift, chain, resolution }
             }
-            16 => Op::Keyswitch { x },
+            16 => {
+                let ks = Decomposition { base_log: self.below(64) as u32, level: self.below(64) as u32 };
+                Op::Keyswitch { x, ks }
+            }
             19 => Op::Mul { a: x, b: self.pick(&same) },
             20 => Op::Concat { xs: self.list(|t| t.pick(&same)).into_iter().chain([x]).collect(), axis: 1 },
             21 => {

@@ -76,7 +76,7 @@ params !p0 = n=742 k=1 N=2048 pbs=2^23x1 ks=2^3x5 security=128
 %x: [0, 15][1,2] = input ; scale=0.5 !p0.big span=32 sd=2^-50
 from \"bias\" Add
 %a: [1, 17][1,2] = add-clear %x, @c ; scale=0.5 range=[1, 16] [2, 17] !p0.big span=32 sd=2^-50
-%k: [1, 17][1,2] = keyswitch %a ; range=[1, 16] [2, 17] !p0.small span=32 sd=2^-20
+%k: [1, 17][1,2] = keyswitch %a, ks=2^3x5 ; range=[1, 16] [2, 17] !p0.small span=32 sd=2^-20
 %y: [0, 1][1,2] = pbs %k, @t, domain=[1, 16] [2, 17], read=exact, bound=2^-6, fail=2^-40 ; !p0.big span=16 sd=2^-30
 output %y \"y\", read=exact, domain=[0, 1], bias=@b, bound=2^-6, fail=2^-40
 output %a \"a\", read=exact, domain=[1, 17], bound=2^-6, fail=2^-40

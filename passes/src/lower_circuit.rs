@@ -64,7 +64,7 @@ impl Pass for LowerCircuit {
                     let log2_sd = compact(regions.norm2[x.index()].iter().map(after).collect());
                     new.push(Value {
                         name: format!("{}.ks", operand.name),
-                        op: Op::Keyswitch { x: new.get(*x) },
+                        op: Op::Keyswitch { x: new.get(*x), ks: params.ks },
                         cipher: Some(Cipher { key: Key::Small, log2_sd, ..big(*x) }),
                         ..operand.clone()
                     })

@@ -1,6 +1,6 @@
 //! Linear regions of a tabled graph: values that share one torus step, and how noise grows inside them.
 //!
-//! A region is what linear ops connect: it starts at inputs and tables and ends at tables and outputs. All of its
+//! A region is what linear ops and keyswitches connect: it starts at inputs and tables and ends at tables and outputs. All of its
 //! values share the torus step, so the widest domain that reads any of them decides it.
 
 use fhe_ir::{Domain, Graph, Id, Op, Read, Value};
@@ -44,7 +44,7 @@ impl<'g> Regions<'g> {
             let (operand, domain, read) = match &value.op {
                 Op::Lut { x, domain, read, .. } => (*x, domain, *read),
                 Op::Pbs { x, domain, read, .. } => match graph.value(*x).op {
-                    Op::Keyswitch { x } => (x, domain, *read),
+                    Op::Keyswitch { x, .. } => (x, domain, *read),
                     _ => (*x, domain, *read),
                 },
                 _ => continue,
@@ -57,7 +57,8 @@ impl<'g> Regions<'g> {
             }
         }
         let mut regions = UnionFind::<usize>::new(graph.values.len());
-        for (id, value) in graph.iter().filter(|(_, v)| v.op.is_linear()) {
+        let same_step = |v: &Value| v.op.is_linear() || matches!(v.op, Op::Keyswitch { .. });
+        for (id, value) in graph.iter().filter(|(_, v)| same_step(v)) {
             for operand in value.op.operands() {
                 regions.union(id.index(), operand.index());
             }

@@ -157,7 +157,7 @@ fn named(graph: &Graph, asked: &str) -> Vec<Id<Value>> {
     let by_node = of(&|v| v.from.first().is_some_and(|o| graph.origins[o.index()].node == asked));
     let fused = || of(&|v| v.from.iter().any(|o| graph.origins[o.index()].node == asked));
     let by_value = || -> Vec<_> {
-        let switched = |(id, v): (Id<Value>, &Value)| if let Op::Keyswitch { x } = v.op { x } else { id };
+        let switched = |(id, v): (Id<Value>, &Value)| if let Op::Keyswitch { x, .. } = v.op { x } else { id };
         graph.iter().filter(|(_, v)| v.name == value).map(switched).collect()
     };
     let by_output = || graph.outputs.iter().filter(|o| o.name == asked).map(|o| o.value).collect();

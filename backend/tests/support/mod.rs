@@ -141,7 +141,7 @@ impl Build {
         let v = Variances::of(&PARAMS);
         let channels = self.graph.value(x).cipher.as_ref().expect("built here").log2_sd.len();
         let variance = (0..channels).map(|c| self.variance(x, c) + v.keyswitch).collect();
-        let ks = self.linear(Op::Keyswitch { x }, &shape, variance);
+        let ks = self.linear(Op::Keyswitch { x, ks: PARAMS.ks }, &shape, variance);
         let entries = Array2::from_shape_vec((rows.len(), rows[0].len()), rows.concat()).expect("equal rows");
         let table = self.graph.push_table("t", Arc::new(entries));
         let op = Op::Pbs { x: ks, table, domain, read, log2_bound: Some(-6.0), log2_fail: Some(-40.0) };

@@ -3,6 +3,9 @@
 //! Values are integers plus noise, in units of the integer. A bootstrap's noise is sampled for each value it makes
 //! and travels with it through the linear ops; keyswitch and modulus-switch noise is sampled per keyswitch. Tables
 //! are read on the grid of the polynomial, exactly as a bootstrap reads them.
+//!
+//! Tables that read one keyswitched value share its modulus switch as far as their polynomials have one size: the
+//! rounding to the finest grid is sampled at the keyswitch, what a coarser grid adds once for each size.
 
 use ndarray::ArrayD;
 use rand::SeedableRng;
@@ -15,6 +18,7 @@ use super::{At, Elementwise, Evaluation, run};
 use crate::graph::{Cipher, Graph, Value};
 use crate::id::Id;
 use crate::op::Op;
+use crate::params::Variance;
 
 /// Evaluates a circuit on `[rows, ...]` integers per input with sampled noise; the same seed gives the same result.
 ///
@@ -27,11 +31,9 @@ pub fn simulate(graph: &Graph, inputs: &[ArrayD<i64>], seed: u64) -> Evaluation 
 /// As [`simulate`] for rows that are the part of a larger batch that begins with row `first_row`.
 pub fn simulate_from(graph: &Graph, inputs: &[ArrayD<i64>], seed: u64, first_row: usize) -> Evaluation {
     let inputs: Vec<_> = inputs.iter().map(|x| x.mapv(|e| e as f64)).collect();
-    let tables = prepare(graph, |graph, value| {
-        let cipher = value.cipher.as_ref().expect("verified: values of a circuit are encrypted");
-        Some(u64::from(graph.param(cipher.params).polynomial_size()))
-    });
-    let noisy = Noisy { graph, tables, seed, first_row, saturated: Counters::of(graph) };
+    let tables =
+        prepare(graph, |graph, value| Some(u64::from(graph.param(encryption(value).params).polynomial_size())));
+    let noisy = Noisy { graph, tables, finest: finest_grids(graph), seed, first_row, saturated: Counters::of(graph) };
     let outputs = run(graph, &integer_constants(graph), &inputs, &noisy, |_, _, _| {});
     let mut saturated = noisy.saturated.counts();
     let outputs = decode_outputs(graph, outputs, |y, _| y, &mut saturated);
@@ -41,25 +43,66 @@ pub fn simulate_from(graph: &Graph, inputs: &[ArrayD<i64>], seed: u64, first_row
 struct Noisy<'g> {
     graph: &'g Graph,
     tables: Vec<Option<Prepared<'g>>>,
+    /// Per keyswitch in front of tables, the noise of the modulus switch to the finest of their grids.
+    finest: Vec<Option<Variance>>,
     seed: u64,
     first_row: usize,
     saturated: Counters,
 }
 
+/// The least noise of a modulus switch among the tables that read each value.
+fn finest_grids(graph: &Graph) -> Vec<Option<Variance>> {
+    let mut finest: Vec<Option<Variance>> = vec![None; graph.values.len()];
+    for value in &graph.values {
+        if let Op::Pbs { x, .. } = &value.op {
+            let switch = graph.param(encryption(value).params).modulus_switch_variance();
+            let least = &mut finest[x.index()];
+            *least = Some(least.map_or(switch, |v| if switch < v { switch } else { v }));
+        }
+    }
+    finest
+}
+
+fn encryption(value: &Value) -> &Cipher {
+    value.cipher.as_ref().expect("verified: values of a circuit are encrypted")
+}
+
+/// A source of noise: a value, or the rounding of a value to a grid of a size (its log2), 0 for the value itself.
+#[derive(Clone, Copy)]
+struct Source {
+    id: Id<Value>,
+    log2_grid: u32,
+}
+
+impl From<Id<Value>> for Source {
+    fn from(id: Id<Value>) -> Self {
+        Self { id, log2_grid: 0 }
+    }
+}
+
 impl Noisy<'_> {
-    /// Source of the noise of one block of channels of one value and row: blocks are sampled in any order.
-    fn random(&self, id: Id<Value>, row: usize, first_channel: usize) -> ChaCha8Rng {
-        let words = [self.seed, (self.first_row + row) as u64, id.index() as u64, first_channel as u64];
+    /// Random numbers for one block of channels of one source and row: blocks are sampled in any order.
+    fn random(&self, source: Source, row: usize, first_channel: usize) -> ChaCha8Rng {
+        let source = source.id.index() as u64 | u64::from(source.log2_grid) << 32;
+        let words = [self.seed, (self.first_row + row) as u64, source, first_channel as u64];
         let mut key = [0; 32];
         key.chunks_exact_mut(8).zip(words).for_each(|(bytes, word)| bytes.copy_from_slice(&word.to_le_bytes()));
         ChaCha8Rng::from_seed(key)
     }
 
     /// Adds noise of the standard deviation `sd`, one for all channels or one for each, after `f(channel, elements)`.
-    fn then_noise(&self, at: At, id: Id<Value>, x: &mut ArrayD<f64>, sd: &[f64], f: impl Fn(usize, &mut [f64]) + Sync) {
+    fn then_noise(
+        &self,
+        at: At,
+        source: impl Into<Source>,
+        x: &mut ArrayD<f64>,
+        sd: &[f64],
+        f: impl Fn(usize, &mut [f64]) + Sync,
+    ) {
+        let source = source.into();
         let of_channel = x.shape().iter().skip(2).product::<usize>();
         for_each_block(x, at.split, |row, first, elements| {
-            let mut random = self.random(id, at.first_row + row, first);
+            let mut random = self.random(source, at.first_row + row, first);
             for (channel, plane) in elements.chunks_mut(of_channel).enumerate().map(|(i, p)| (first + i, p)) {
                 f(channel, plane);
                 let sd = sd[if sd.len() == 1 { 0 } else { channel }];
@@ -76,16 +119,13 @@ impl Noisy<'_> {
 
 /// Variance in squared integer units of the noise that `value` has beyond its operand's, per channel.
 fn added_variance(value: &Value, operand: Option<&Value>) -> Vec<f64> {
-    let cipher = |v: &Value| -> Cipher { v.cipher.clone().expect("verified: values of a circuit are encrypted") };
-    let own = cipher(value);
+    let own = encryption(value);
     let unit = 2.0 * own.span as f64;
     let variance =
         |c: &Cipher, at: usize| (2.0 * f64::from(c.log2_sd[if c.log2_sd.len() == 1 { 0 } else { at }])).exp2();
-    let before = operand.map(cipher);
-    let channels = own.log2_sd.len().max(before.as_ref().map_or(1, |b| b.log2_sd.len()));
-    (0..channels)
-        .map(|c| (variance(&own, c) - before.as_ref().map_or(0.0, |b| variance(b, c))).max(0.0) * unit * unit)
-        .collect()
+    let before = operand.map(encryption);
+    let channels = own.log2_sd.len().max(before.map_or(1, |b| b.log2_sd.len()));
+    (0..channels).map(|c| (variance(own, c) - before.map_or(0.0, |b| variance(b, c))).max(0.0) * unit * unit).collect()
 }
 
 fn sd(variance: &[f64], more: f64) -> Vec<f64> {
@@ -102,15 +142,21 @@ impl Elementwise<f64> for Noisy<'_> {
     fn apply(&self, at: At, id: Id<Value>, mut x: ArrayD<f64>) -> ArrayD<f64> {
         let value = self.graph.value(id);
         match &value.op {
-            Op::Keyswitch { x: operand } => {
+            Op::Keyswitch { x: operand, .. } => {
                 let added = added_variance(value, Some(self.graph.value(*operand)));
-                // The modulus switch is sampled here too: tables that share a keyswitch share its rounding.
-                let cipher = value.cipher.as_ref().expect("verified: values of a circuit are encrypted");
-                let params = self.graph.param(cipher.params);
-                let switch = (params.modulus_switch_variance().sd() * 2.0 * cipher.span as f64).powi(2);
+                let unit = 2.0 * encryption(value).span as f64;
+                let switch = self.finest[id.index()].map_or(0.0, |v| (v.sd() * unit).powi(2));
                 self.then_noise(at, id, &mut x, &sd(&added, switch), |_, _| {});
             }
-            Op::Pbs { .. } => {
+            Op::Pbs { x: operand, .. } => {
+                let params = self.graph.param(encryption(value).params);
+                let finest = self.finest[operand.index()].map_or(0.0, |v| v.0);
+                let coarser = params.modulus_switch_variance().0 - finest;
+                if coarser > 0.0 {
+                    let unit = 2.0 * encryption(self.graph.value(*operand)).span as f64;
+                    let source = Source { id: *operand, log2_grid: params.log2_polynomial_size };
+                    self.then_noise(at, source, &mut x, &[coarser.sqrt() * unit], |_, _| {});
+                }
                 let Prepared { reader, domain, table, box_of_slot } =
                     self.tables[id.index()].as_ref().expect("prepared");
                 let slots = box_of_slot.len();

@@ -587,7 +587,7 @@ impl<'t> Line<'t> {
         self.real()
     }
 
-    fn decomposition(&mut self) -> Parsed<Decomposition> {
+    pub(super) fn decomposition(&mut self) -> Parsed<Decomposition> {
         const ALLOWED: &str = "a decomposition `2^<base log>x<levels>`";
         let (_, span) = self.cursor.peek()?;
         if self.integer::<u64>(ALLOWED)? != 2 {

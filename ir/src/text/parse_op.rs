@@ -235,7 +235,11 @@ impl<'t> Parser<'t> {
                 let (x, table, fields) = self.table_read(line, &["domain", "read"])?;
                 Op::Lut { x, table, domain: fields.domain, read: fields.read }
             }
-            "keyswitch" => Op::Keyswitch { x: self.value_id(line)? },
+            "keyswitch" => {
+                let x = self.value_id(line)?;
+                line.eat(',')?;
+                Op::Keyswitch { x, ks: line.keyed("ks")?.decomposition()? }
+            }
             "pbs" => {
                 let (x, table, fields) = self.table_read(line, &["domain", "read", "bound", "fail"])?;
                 Op::Pbs {

@@ -204,7 +204,8 @@ impl<'g> Printer<'g> {
             Op::Add { a, b } | Op::Sub { a, b } | Op::Mul { a, b } => {
                 format!("{keyword} {}, {}", self.name(*a), self.name(*b))
             }
-            Op::Neg { x } | Op::Reshape { x } | Op::Keyswitch { x } => format!("{keyword} {}", self.name(*x)),
+            Op::Neg { x } | Op::Reshape { x } => format!("{keyword} {}", self.name(*x)),
+            Op::Keyswitch { x, ks } => format!("{keyword} {}, ks={ks}", self.name(*x)),
             Op::Concat { xs, axis } => {
                 let names: Vec<_> = xs.iter().map(|x| self.name(*x)).collect();
                 format!("{keyword} {}, axis={axis}", names.join(", "))

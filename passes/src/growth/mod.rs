@@ -109,7 +109,7 @@ fn of_op(graph: &Graph, noise: &[Noise], id: Id<Value>, value: &Value) -> Noise 
                 places: independent && a.places && b.places,
             }
         }
-        Op::AddClear { x, .. } | Op::Neg { x } | Op::BatchNorm { x, .. } | Op::Keyswitch { x } => of(*x).clone(),
+        Op::AddClear { x, .. } | Op::Neg { x } | Op::BatchNorm { x, .. } | Op::Keyswitch { x, .. } => of(*x).clone(),
         Op::Concat { xs, axis } => joined(&xs.iter().map(|x| of(*x)).collect::<Vec<_>>(), *axis, channels),
         Op::Gather { x, axis, indices } => {
             let x = of(*x);
