@@ -1,11 +1,16 @@
 //! A compilation: a float graph, data and options in; an artifact with its report out.
 
+use std::cell::Cell;
+
 use fhe_ir::Graph;
 use fhe_ir::artifact::Artifact;
+use fhe_ir::client::ClientError;
 use fhe_ir::stats::Statistics;
+use fhe_passes::budget::{self, Budget};
 use fhe_passes::manager::{Event, Flow, PassReport, PipelineError, run_pipeline};
-use fhe_passes::select_params::COST_MODEL;
-use fhe_passes::{Options, PassCx, Remark, pipeline};
+use fhe_passes::round_accumulators::RoundAccumulators;
+use fhe_passes::select_params::predicted_ns;
+use fhe_passes::{Options, Pass, PassCx, PassError, Remark, pipeline};
 use ndarray::ArrayD;
 use serde::Serialize;
 
@@ -23,6 +28,9 @@ pub struct Job<'a> {
     pub evaluate: &'a [ArrayD<f32>],
     /// Class of each of these rows.
     pub labels: Option<&'a [usize]>,
+    /// Accuracy that noise may cost on the rows above, or on the calibration rows where there are none: parameters and
+    /// domains are then searched for, in place of the error target of the options.
+    pub budget: Option<f64>,
     /// What the user did not say and was chosen for them.
     pub assumed: Vec<String>,
 }
@@ -42,6 +50,8 @@ pub struct Report {
     pub predicted_single_thread_ns: f64,
     /// Accuracy on the evaluation rows.
     pub accuracy: Option<Accuracy>,
+    /// What the accuracy budget led to.
+    pub budget: Option<Budget>,
     /// What each pass did.
     pub passes: Vec<PassReport>,
     /// What passes had to say.
@@ -69,24 +79,44 @@ pub fn compile(job: Job<'_>, observe: impl FnMut(Event<'_>) -> Flow) -> Result<O
     compile_with(job, pipeline::DEFAULT, None, observe)
 }
 
-/// Compiles with the given passes; `budget` limits rewrites (`--bisect-limit`).
+/// Compiles with the given passes; `rewrites` limits rewrites (`--bisect-limit`).
 pub fn compile_with(
     job: Job<'_>,
-    passes: &[&dyn fhe_passes::Pass],
-    budget: Option<u64>,
-    observe: impl FnMut(Event<'_>) -> Flow,
+    passes: &[&dyn Pass],
+    rewrites: Option<u64>,
+    mut observe: impl FnMut(Event<'_>) -> Flow,
 ) -> Result<Outcome, PipelineError> {
-    let Job { model, options, calibration, evaluate, labels, assumed } = job;
+    let Job { model, options, calibration, evaluate, labels, budget, assumed } = job;
+    let searched: (Options, Budget);
     let mut cx = PassCx::new(options, calibration);
-    cx.budget = budget;
-    let (graph, passes) = run_pipeline(model.clone(), passes, &mut cx, observe)?;
+    cx.budget = rewrites;
+    let decided = passes.iter().position(|pass| pass.name() == RoundAccumulators.name());
+    let split = if budget.is_some() { decided.unwrap_or(passes.len()) } else { passes.len() };
+    let stopped = Cell::new(false);
+    let mut observe = |event: Event<'_>| {
+        let flow = observe(event);
+        stopped.set(stopped.get() || flow == Flow::Stop);
+        flow
+    };
+    let (mut graph, mut reports) = run_pipeline(model.clone(), &passes[..split], &mut cx, &mut observe)?;
+    let mut found = None;
+    if let Some(budget) = budget.filter(|_| split < passes.len() && !stopped.get()) {
+        searched =
+            search(&model, &graph, &cx, budget, if evaluate.is_empty() { calibration } else { evaluate }, labels)?;
+        cx.options = &searched.0;
+        found = Some(searched.1.clone());
+        let (after, more) = run_pipeline(graph, &passes[split..], &mut cx, observe)?;
+        graph = after;
+        reports.extend(more);
+    }
     if graph.phase != fhe_ir::Phase::Circuit {
         return Ok(Outcome::Stopped(Box::new(graph)));
     }
+    let options = cx.options;
     let accuracy = (!evaluate.is_empty())
         .then(|| accuracy::measure(&model, &graph, evaluate, labels, options.seed))
         .transpose()
-        .map_err(|source| fhe_passes::PassError::BadCalibration { source })?;
+        .map_err(bad_rows)?;
     let report = Report {
         compiler: env!("CARGO_PKG_VERSION"),
         options: options.clone(),
@@ -94,19 +124,34 @@ pub fn compile_with(
         statistics: Statistics::of(&graph),
         predicted_single_thread_ns: predicted_ns(&graph),
         accuracy,
-        passes,
+        budget: found,
+        passes: reports,
         remarks: cx.remarks,
     };
     let json = serde_json::to_value(&report).expect("reports have string keys and finite numbers or null");
     Ok(Outcome::Circuit(Box::new(Compiled { artifact: Artifact { circuit: graph, report: json }, report })))
 }
 
-/// Predicted nanoseconds for one row on one thread, in the built-in cost model.
-pub fn predicted_ns(graph: &Graph) -> f64 {
-    let (cost, stats) = (COST_MODEL, Statistics::of(graph));
-    graph.params.first().map_or(0.0, |p| {
-        stats.total.bootstraps as f64 * cost.pbs_ns(p)
-            + stats.total.keyswitches as f64 * cost.ks_ns(p)
-            + stats.total.clear_products as f64 * cost.linear_ns(p)
-    })
+fn bad_rows(source: ClientError) -> PipelineError {
+    PassError::BadCalibration { source }.into()
+}
+
+/// Searches for what an accuracy budget allows.
+fn search(
+    model: &Graph,
+    graph: &Graph,
+    cx: &PassCx<'_>,
+    budget: f64,
+    rows: &[ArrayD<f32>],
+    labels: Option<&[usize]>,
+) -> Result<(Options, Budget), PipelineError> {
+    let float;
+    let reference = match labels {
+        Some(labels) => labels,
+        None => {
+            float = accuracy::float(model, rows).map_err(bad_rows)?;
+            &float
+        }
+    };
+    budget::search(graph, cx.options, budget, &budget::Rows { inputs: rows, reference })
 }

@@ -3,7 +3,6 @@
 //! Reads ONNX and npy files, runs the pipeline of `fhe-passes`, writes artifacts and reports. Nothing here computes on
 //! ciphertexts, and `tfhe` is not linked.
 
-pub mod accuracy;
 pub mod arguments;
 pub mod compile;
 pub mod data;
@@ -14,3 +13,5 @@ pub mod onnx;
 pub mod report;
 pub mod sweep;
 pub mod why;
+
+pub use fhe_passes::accuracy;

@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use fhe_ir::stats::{NodeStats, Statistics};
 
+use fhe_passes::budget::Budget;
+
 use crate::accuracy::Accuracy;
 use crate::compile::Report;
 
@@ -22,6 +24,9 @@ pub fn summary(report: &Report, next: &str) -> String {
         bytes(s.bootstrap_key_bytes + s.keyswitch_key_bytes),
         bytes(s.inputs * 8),
     );
+    if let Some(b) = &report.budget {
+        let _ = writeln!(text, "budget    {}", budget(b));
+    }
     for p in &s.parameters {
         let _ = writeln!(text, "params    {p}");
     }
@@ -37,6 +42,27 @@ fn accuracy(a: &Accuracy) -> String {
     } else {
         format!("agrees with the float model: integer {i:.2} %   encrypted (simulated) {s:.2} %   on {} rows", a.rows)
     }
+}
+
+fn budget(b: &Budget) -> String {
+    let points = |fraction: f64| format!("{:.2}", 100.0 * fraction);
+    let domains = match b.domain_margin {
+        m if m < 0.0 => format!("{:.0} % narrower than seen", -100.0 * m),
+        m => format!("{:.0} % wider than seen", 100.0 * m),
+    };
+    let few = if b.certifiable > b.asked {
+        format!(" (so few rows certify {} points at best)", points(b.certifiable))
+    } else {
+        String::new()
+    };
+    format!(
+        "noise costs {} points on {} rows, with 95 % confidence at most {} of {} asked for{few}; noise 2^{}, domains {domains}",
+        points(b.paired.loss()),
+        b.paired.rows,
+        points(b.certified),
+        points(b.asked),
+        b.log2_noise,
+    )
 }
 
 /// The statistics dump: one row per ONNX node, then totals, noise, sizes.
@@ -78,6 +104,9 @@ pub fn statistics(report: &Report) -> String {
     );
     let _ =
         writeln!(text, "latency   {} per row predicted on one core", seconds(report.predicted_single_thread_ns * 1e-9));
+    if let Some(b) = &report.budget {
+        let _ = writeln!(text, "budget    {}", budget(b));
+    }
     if let Some(a) = &report.accuracy {
         let _ = writeln!(text, "accuracy  {}", accuracy(a));
         let _ = writeln!(

@@ -124,7 +124,8 @@ fn statistics_name_the_curve_and_the_estimator_of_the_security_that_was_asked_fo
 #[test]
 fn differences_read_like_the_listing_of_the_book() {
     let place = Place::new();
-    let (_, stderr) = place.expect(0, "mlp2.onnx --n-bits 4 --rounding 4 --calibration x.npy --print-ir-diff all");
+    let (_, stderr) =
+        place.expect(0, "mlp2.onnx --n-bits 4 --rounding 4 --calibration x.npy --p-error 2^-40 --print-ir-diff all");
     let pipeline = stderr.split("cost      ").next().unwrap();
     insta::with_settings!({omit_expression => true, prepend_module_to_snapshot => false}, {
         insta::assert_snapshot!("mlp2-print-ir-diff", pipeline);
@@ -227,10 +228,10 @@ fn ways_out_compile_and_cost_what_was_predicted() {
     let place = Place::new();
     let mut proposed = vec![];
     for options in [
-        "--n-bits 9 --rounding off --calibration x.npy",
+        "--n-bits 9 --rounding off --calibration x.npy --p-error 2^-40",
         "--n-bits 7 --rounding off --calibration x.npy --p-error 2^-60",
-        "--n-bits 8 --rounding 11 --calibration x.npy",
-        "--n-bits 7 --rounding off --calibration x.npy --ranges worst-case --security 132",
+        "--n-bits 8 --rounding 11 --calibration x.npy --p-error 2^-40",
+        "--n-bits 7 --rounding off --calibration x.npy --ranges worst-case --p-error 2^-40 --security 132",
         "--n-bits 5 --rounding off --calibration x.npy --ranges worst-case --p-error 2^-125 --security 132",
         "--n-bits op_inputs=10:op_weights=12 --rounding 10 --calibration x.npy --global-p-error 2^-100",
     ] {
@@ -264,7 +265,7 @@ fn ways_out_compile_and_cost_what_was_predicted() {
 #[test]
 fn a_node_is_explained_in_text_and_as_json() {
     let place = Place::new();
-    place.expect(0, "mlp2.onnx --n-bits 4 --rounding 4 --calibration x.npy");
+    place.expect(0, "mlp2.onnx --n-bits 4 --rounding 4 --calibration x.npy --p-error 2^-40");
     let why = |asked: &str| place.expect(0, &format!("inspect mlp2.fhe --why {asked}")).0;
     let texts: Vec<_> = ["fc1", "relu1", "fc2", "x"].map(|node| format!("--why {node}\n{}", why(node))).into();
     insta::with_settings!({omit_expression => true, prepend_module_to_snapshot => false}, {
@@ -335,4 +336,32 @@ fn help_shows_examples() {
     let (stdout, _) = place.expect(0, "--help");
     assert!(stdout.contains("fhe-compile model.onnx --n-bits 6 --calibration calib.npy"), "{stdout}");
     assert!(Path::new(env!("CARGO_BIN_EXE_fhe-compile")).exists());
+}
+
+#[test]
+fn with_calibration_rows_an_accuracy_budget_is_kept_and_certified() {
+    let place = Place::new();
+    let report = |asked: &str| -> serde_json::Value {
+        let options = "--n-bits 4 --calibration x.npy --evaluate x.npy --labels y.npy --stats json";
+        serde_json::from_str(&place.expect(0, &format!("mlp2.onnx {options} {asked}")).0).unwrap()
+    };
+    let number = |report: &serde_json::Value, key: [&str; 2]| report[key[0]][key[1]].as_f64().unwrap();
+    let (default, tight, loose) = (report(""), report("--accuracy-budget 0.005"), report("--accuracy-budget 0.2"));
+    assert_eq!(default["budget"], tight["budget"], "0.005 is the default");
+    for report in [&tight, &loose] {
+        // The rows are few: what they certify is stated, and bounds what was accepted.
+        let allowed = number(report, ["budget", "asked"]).max(number(report, ["budget", "certifiable"]));
+        assert!(number(report, ["budget", "certified"]) <= allowed, "{report}");
+        let simulated = number(report, ["accuracy", "simulated"]);
+        assert!(number(report, ["accuracy", "integer"]) - simulated <= allowed + 0.05, "{report}");
+        assert_eq!(report["options"]["rounding"], "full");
+    }
+    let cost = |report: &serde_json::Value| report["predicted_single_thread_ns"].as_f64().unwrap();
+    assert!(cost(&loose) <= cost(&tight), "a larger budget never costs more");
+    place.expect(2, "mlp2.onnx --calibration x.npy --accuracy-budget 0.005 --p-error 0.01");
+    // Found noise and domains are options like others.
+    let (again, _) =
+        place.expect(0, "mlp2.onnx --n-bits 4 --calibration x.npy --rounding full --noise-budget 2^-7 --stats json");
+    let again: serde_json::Value = serde_json::from_str(&again).unwrap();
+    assert!(again["budget"].is_null());
 }

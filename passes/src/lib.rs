@@ -1,6 +1,8 @@
 //! Everything that turns a graph into a better or a lower one: passes, their manager, the noise, security and cost
 //! models and the parameter search. The crate reads no files, knows no ONNX and executes no ciphertext.
 
+pub mod accuracy;
+pub mod budget;
 pub mod calibrate;
 pub mod canonicalize;
 pub mod dedup_tables;

@@ -91,7 +91,7 @@ pub enum Flow {
     Stop,
 }
 
-/// Runs the passes in order.
+/// Runs the passes in order. A pipeline may run in parts, one after another with one context.
 pub fn run_pipeline(
     mut graph: Graph,
     pipeline: &[&dyn Pass],
@@ -104,8 +104,8 @@ pub fn run_pipeline(
         before: Box::new(graph.clone()),
     })?;
     let mut reports = vec![];
-    for (index, pass) in pipeline.iter().enumerate() {
-        let (number, name) = (index + 1, pass.name());
+    for pass in pipeline {
+        let (number, name) = (cx.passes_run + 1, pass.name());
         let (from, to) = pass.takes();
         if graph.phase < from || graph.phase > to {
             return Err(PipelineError::WrongPhase { pass: name, from, to, got: graph.phase });
@@ -121,6 +121,7 @@ pub fn run_pipeline(
         if let Err(error) = verify(&graph) {
             return Err(PipelineError::Broken { pass: name, error, before: Box::new(before) });
         }
+        cx.passes_run = number;
         let report = report(number, name, &graph, std::mem::take(&mut cx.counters));
         let flow = observe(Event::After { before: &before, after: &graph, report: &report });
         reports.push(report);

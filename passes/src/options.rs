@@ -75,6 +75,9 @@ pub struct Options {
     pub calibration: CalibrationMethod,
     /// Fraction of a calibrated range added at each end of it, in total: 0.15 makes the range 15 % wider.
     pub range_margin: f64,
+    /// The same for the domains of tables alone, where it is another one; negative cuts them inside what was seen.
+    #[serde(default)]
+    pub domain_margin: Option<f64>,
     /// What accumulator ranges are built for.
     pub ranges: Ranges,
     /// How finely tables read accumulators.
@@ -103,6 +106,7 @@ impl Default for Options {
             bits: Bits::uniform(6),
             calibration: CalibrationMethod::Percentile(99.5),
             range_margin: 0.15,
+            domain_margin: None,
             ranges: Ranges::Calibrated,
             rounding: Rounding::Approximate(6),
             error: ErrorTarget::PerTable(2f64.powi(-40)),

@@ -51,6 +51,8 @@ pub struct PassCx<'a> {
     pub budget: Option<u64>,
     /// Name of the running pass.
     pub pass: &'static str,
+    /// Passes that have run.
+    pub passes_run: usize,
     /// What passes leave for later ones besides the graph.
     pub notes: Notes,
 }
@@ -74,6 +76,7 @@ impl<'a> PassCx<'a> {
             remarks: vec![],
             budget: None,
             pass: "",
+            passes_run: 0,
             notes: Notes::default(),
         }
     }

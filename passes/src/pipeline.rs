@@ -100,6 +100,11 @@ pub fn untabled() -> &'static [&'static dyn Pass] {
     &DEFAULT[..end.unwrap_or(DEFAULT.len())]
 }
 
+/// The part of [`DEFAULT`] behind [`untabled`]: what an accuracy budget decides about.
+pub fn tabling() -> &'static [&'static dyn Pass] {
+    &DEFAULT[untabled().len()..]
+}
+
 /// The passes of [`DEFAULT`] in front of calibration.
 pub(crate) fn float_passes() -> impl Iterator<Item = &'static dyn Pass> {
     DEFAULT.iter().copied().take_while(|pass| pass.name() != Calibrate.name())

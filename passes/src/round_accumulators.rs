@@ -87,7 +87,7 @@ pub fn domain(value: &Value, options: &Options) -> Domain {
         (Some(seen), Some(scale), Ranges::Calibrated) => {
             let (lo, hi) = seen[if seen.len() == 1 { 0 } else { c }];
             let (lo, hi) = (f64::from(lo) / f64::from(scale), f64::from(hi) / f64::from(scale));
-            let margin = (hi - lo) * options.range_margin / 2.0;
+            let margin = (hi - lo) * options.domain_margin.unwrap_or(options.range_margin) / 2.0;
             let limit = Interval::LIMIT as f64;
             let (lo, hi) = ((lo - margin).floor().clamp(-limit, limit), (hi + margin).ceil().clamp(-limit, limit));
             // Both are whole numbers within the limit: the casts are exact.

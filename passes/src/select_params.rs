@@ -3,6 +3,7 @@
 //! One key set serves the circuit. The search runs over the noise constraints of all readings; the result is kept in
 //! the graph as `!p0`.
 
+use fhe_ir::stats::Statistics;
 use fhe_ir::{Graph, Phase, Read};
 
 use crate::options::Options;
@@ -71,6 +72,16 @@ pub fn requirements(graph: &Graph, regions: &Regions<'_>, options: &Options) -> 
         curve: options.curve,
         space: SearchSpace::default(),
     }
+}
+
+/// Predicted nanoseconds for one row of a circuit on one thread.
+pub fn predicted_ns(circuit: &Graph) -> f64 {
+    let total = Statistics::of(circuit).total;
+    circuit.params.first().map_or(0.0, |p| {
+        total.bootstraps as f64 * COST_MODEL.pbs_ns(p)
+            + total.keyswitches as f64 * COST_MODEL.ks_ns(p)
+            + total.clear_products as f64 * COST_MODEL.linear_ns(p)
+    })
 }
 
 /// Ways out that an error proposes.

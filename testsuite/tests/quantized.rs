@@ -23,8 +23,15 @@ fn read(path: &Path) -> Graph {
 /// The network in integers, every table read exactly.
 fn integer_network(model: &Graph, calibration: &[ArrayD<f32>]) -> Graph {
     let options = Options { rounding: Rounding::Off, ..Options::default() };
-    let job =
-        Job { model: model.clone(), options: &options, calibration, evaluate: &[], labels: None, assumed: vec![] };
+    let job = Job {
+        model: model.clone(),
+        options: &options,
+        calibration,
+        evaluate: &[],
+        labels: None,
+        budget: None,
+        assumed: vec![],
+    };
     match compile_with(job, pipeline::integer(), None, |_| Flow::Continue) {
         Ok(Outcome::Stopped(graph)) => *graph,
         Ok(Outcome::Circuit(_)) => panic!("{}: the pipeline ends in front of parameters", model.name),

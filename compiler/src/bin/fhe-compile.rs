@@ -9,6 +9,7 @@ use fhe_compiler::dev::DevArgs;
 use fhe_compiler::failure::Failure;
 use fhe_compiler::{accuracy, arguments, data, inspect, onnx, report, sweep};
 use fhe_ir::{Graph, SecurityCurve, client};
+use fhe_passes::budget::DEFAULT_BUDGET;
 use fhe_passes::params::ErrorTarget;
 use fhe_passes::{CalibrationMethod, Options, PassError, Ranges, pipeline};
 use ndarray::ArrayD;
@@ -80,8 +81,9 @@ struct Compile {
     accuracy_only: bool,
     /// How finely tables read accumulators: 2^N boxes, full for every slot of the bootstrap, or off for one box per
     /// integer. A list sweeps.
-    #[arg(long, value_name = "N|full|off", default_value = "6")]
-    rounding: String,
+    /// By default full within an accuracy budget, 6 under an error probability.
+    #[arg(long, value_name = "N|full|off")]
+    rounding: Option<String>,
     /// How accumulators are rounded to that.
     #[arg(long, value_enum, default_value = "approximate")]
     rounding_method: RoundingMethod,
@@ -91,6 +93,11 @@ struct Compile {
     /// Probability that anything is read wrong in one inference.
     #[arg(long, value_name = "P", value_parser = arguments::probability)]
     global_p_error: Option<f64>,
+    /// Accuracy that noise may cost, as a fraction: the cheapest circuit is taken whose simulated accuracy on --evaluate,
+    /// else on the calibration rows, stays so close to the integer network's. The default, at 0.005, when --calibration
+    /// is given.
+    #[arg(long, value_name = "D", value_parser = arguments::probability, conflicts_with_all = ["p_error", "global_p_error", "noise_budget"])]
+    accuracy_budget: Option<f64>,
     /// Largest noise in front of a table, as a standard deviation on the torus when the table's domain fills half of it;
     /// how often boxes are missed is not asked. What --accuracy-budget finds by itself.
     #[arg(long, value_name = "2^-9", value_parser = arguments::log2_noise, conflicts_with_all = ["p_error", "global_p_error"])]
@@ -158,14 +165,16 @@ fn compile_command(args: &Compile) -> Result<(), Failure> {
     let rows = Rows::load(args, &model, &mut assumed)?;
     let list = |text: &str| arguments::expand(text);
     let p_errors = args.p_error.as_deref().map_or(vec![String::new()], list);
-    let (bits, roundings) = (list(&args.n_bits), list(&args.rounding));
+    let budget = budget(args);
+    let rounding = args.rounding.as_deref().unwrap_or(if budget.is_some() { "full" } else { "6" });
+    let (bits, roundings) = (list(&args.n_bits), list(rounding));
     if args.accuracy_only {
         return accuracy_only(args, &model, &rows, &bits, &roundings);
     }
     let single = bits.len() * roundings.len() * p_errors.len() == 1 && args.sweep.is_none();
     if single {
         let options = options(args, &bits[0], &roundings[0], &p_errors[0], &mut assumed)?;
-        return compile_one(args, path, model, &rows, &options, assumed);
+        return compile_one(args, path, model, &rows, &options, (budget, assumed));
     }
     let file = args
         .sweep
@@ -177,16 +186,19 @@ fn compile_command(args: &Compile) -> Result<(), Failure> {
         for r in &roundings {
             for p in &p_errors {
                 let global = args.global_p_error.map(|p| format!("global {p}"));
-                let p_label = if p.is_empty() { global.as_deref().unwrap_or("default") } else { p };
+                let budget_label = budget.map(|d| format!("budget {d}"));
+                let contract = global.as_deref().or(budget_label.as_deref()).unwrap_or("default");
+                let p_label = if p.is_empty() { contract } else { p };
                 if sweep.has(n, r, p_label) {
                     eprintln!("n-bits {n} rounding {r} p-error {p_label}: already in {}", file.display());
                     continue;
                 }
                 let mut assumed = assumed.clone();
                 let options = options(args, n, r, p, &mut assumed)?;
-                let result = compile_with(job(&model, &rows, &options, assumed), pipeline::DEFAULT, None, |_| {
-                    fhe_passes::Flow::Continue
-                });
+                let result =
+                    compile_with(job(&model, &rows, &options, (budget, assumed)), pipeline::DEFAULT, None, |_| {
+                        fhe_passes::Flow::Continue
+                    });
                 let added = match &result {
                     Ok(Outcome::Circuit(c)) => sweep.add([n, r, p_label], Ok(&c.report)),
                     Ok(Outcome::Stopped(_)) => Ok(()),
@@ -221,7 +233,7 @@ fn accuracy_only(
             // Nothing narrows proven ranges: no table reads outside its domain, and no table has to be built.
             let exact = rows.calibration.is_empty() && options.rounding == fhe_passes::Rounding::Off;
             let passes = args.dev.pipeline(if exact { pipeline::untabled() } else { pipeline::integer() })?;
-            let job = job(model, rows, &options, vec![]);
+            let job = job(model, rows, &options, (None, vec![]));
             let outcome = compile_with(job, &passes, args.dev.bisect_limit(), |e| observer.event(e));
             observer.finish()?;
             let graph = match outcome? {
@@ -335,7 +347,11 @@ fn options(
         ("", _, Some(log2_sd)) => ErrorTarget::Noise(log2_sd),
         ("", Some(p), _) => ErrorTarget::Global(p),
         ("", None, None) => {
-            assumed.push("p-error 2^-40".into());
+            match budget(args) {
+                None => assumed.push("p-error 2^-40".into()),
+                Some(d) if args.accuracy_budget.is_none() => assumed.push(format!("accuracy budget {d}")),
+                Some(_) => {}
+            }
             ErrorTarget::PerTable(2f64.powi(-40))
         }
         (p, ..) => ErrorTarget::PerTable(arguments::probability(p).map_err(usage("--p-error"))?),
@@ -347,6 +363,7 @@ fn options(
         bits: arguments::bits(n_bits).map_err(usage("--n-bits"))?,
         calibration: args.calibration_method,
         range_margin: args.range_margin,
+        domain_margin: None,
         ranges: match args.ranges {
             RangesArg::Calibrated => Ranges::Calibrated,
             RangesArg::WorstCase => Ranges::WorstCase,
@@ -369,8 +386,21 @@ fn options(
     Ok(options)
 }
 
-fn job<'a>(model: &Graph, rows: &'a Rows, options: &'a Options, assumed: Vec<String>) -> Job<'a> {
+/// The accuracy budget, asked for or by default; none under another contract.
+fn budget(args: &Compile) -> Option<f64> {
+    let other = args.p_error.is_some() || args.global_p_error.is_some() || args.noise_budget.is_some();
+    let exact = args.rounding.as_deref() == Some("off") || args.accuracy_only;
+    args.accuracy_budget.or((!other && !exact && args.calibration.is_some()).then_some(DEFAULT_BUDGET))
+}
+
+fn job<'a>(
+    model: &Graph,
+    rows: &'a Rows,
+    options: &'a Options,
+    (budget, assumed): (Option<f64>, Vec<String>),
+) -> Job<'a> {
     Job {
+        budget,
         model: model.clone(),
         options,
         calibration: &rows.calibration,
@@ -386,12 +416,12 @@ fn compile_one(
     model: Graph,
     rows: &Rows,
     options: &Options,
-    assumed: Vec<String>,
+    contract: (Option<f64>, Vec<String>),
 ) -> Result<(), Failure> {
     let passes = args.dev.pipeline(pipeline::DEFAULT)?;
     let mut observer = args.dev.observer()?;
     let outcome =
-        compile_with(job(&model, rows, options, assumed), &passes, args.dev.bisect_limit(), |e| observer.event(e));
+        compile_with(job(&model, rows, options, contract), &passes, args.dev.bisect_limit(), |e| observer.event(e));
     observer.finish()?;
     match outcome? {
         Outcome::Stopped(graph) => print!("{}", fhe_ir::text::to_text(&graph)),

@@ -69,6 +69,7 @@ fn compile_model(circuit: &Path) -> Result<()> {
             calibration: &calibration,
             evaluate: &evaluate,
             labels: Some(&labels),
+            budget: None,
             assumed: vec!["the defaults of fhe-compile".into()],
         };
         Ok(compile(job, |_| Flow::Continue)?)

@@ -101,6 +101,7 @@ fn passes(graph: Graph, shapes: &[Vec<usize>]) -> Verdict {
         calibration: &calibration,
         evaluate: &[],
         labels: None,
+        budget: None,
         assumed: vec![],
     };
     match compile_with(job, &passes, None, |_| Flow::Continue) {

@@ -81,7 +81,17 @@ pub fn integer(graph: &Graph, rows: &[ArrayD<f32>]) -> Result<Measured, ClientEr
 
 /// The class that a circuit with sampled noise gives each row.
 pub fn simulated(circuit: &Graph, rows: &[ArrayD<f32>], seed: u64) -> Result<Measured, ClientError> {
-    evaluated(circuit, rows, |first, ints| eval::simulate_from(circuit, ints, seed, first))
+    simulated_from(circuit, rows, seed, 0)
+}
+
+/// As [`simulated`] for rows that are the part of a larger batch that begins with row `first_row`.
+pub(crate) fn simulated_from(
+    circuit: &Graph,
+    rows: &[ArrayD<f32>],
+    seed: u64,
+    first_row: usize,
+) -> Result<Measured, ClientError> {
+    evaluated(circuit, rows, |first, ints| eval::simulate_from(circuit, ints, seed, first_row + first))
 }
 
 fn evaluated(
