@@ -182,3 +182,34 @@ fn constant_factors_on_quantized_weights_go_into_their_step() {
         assert_eq!(difference(name, scaled(factor), &rows(&[40, 6]), 0.0973), 0.0, "{name}");
     }
 }
+
+/// A value `name` that is quantized to codes of a type (3: int8, 4: uint16, 5: int16), from the real value `from`.
+fn coded(model: Builder, from: &str, name: &str, step: f32, data_type: i32) -> Builder {
+    let (scale, zero, codes) = (format!("{name}.s"), format!("{name}.z"), format!("{name}.q"));
+    let point = TensorProto { name: zero.clone(), data_type, int32_data: vec![0], ..Default::default() };
+    let model = model.reals(&scale, &[], &[step]).tensor(point);
+    let model = model.node("QuantizeLinear", &[from, &scale, &zero], &codes, vec![]);
+    model.node("DequantizeLinear", &[&codes, &scale, &zero], name, vec![])
+}
+
+#[test]
+fn what_is_stated_needs_no_rows() {
+    // The greatest of 16-bit codes.
+    let pool = coded(Builder::new(21).input("x", &["N", "2", "6", "6"]), "x", "a", 1e-4, 5);
+    let pool = pool.node("MaxPool", &["a"], "p", vec![ints("kernel_shape", &[3, 3]), ints("strides", &[3, 3])]);
+    assert_eq!(difference("MaxPool", coded(pool, "p", "y", 0.01, 3), &rows(&[20, 2, 6, 6]), 0.01), 0.0);
+    // Products of two values, elementwise and of matrices.
+    let both = || {
+        let model = coded(Builder::new(21).input("x", &["N", "4", "4"]), "x", "a", 0.0137, 3);
+        let model = model.node("Transpose", &["a"], "t", vec![ints("perm", &[0, 2, 1])]);
+        coded(model, "t", "b", 0.0191, 3)
+    };
+    for (name, op) in [("Mul", "Mul"), ("MatMul", "MatMul")] {
+        let model = both().node(op, &["a", "b"], "r", vec![]);
+        let off = difference(name, coded(model, "r", "y", 0.0211, 3), &rows(&[20, 4, 4]), 0.0211);
+        assert!(off <= 0.01, "{name}: {off}");
+    }
+    // Weights on the left.
+    let left = layer(&["N", "6", "5"], &[4, 6]).node("MatMul", &["w", "a"], "r", vec![]);
+    assert_eq!(difference("weights on the left", quantized(left), &rows(&[20, 6, 5]), 0.0973), 0.0);
+}

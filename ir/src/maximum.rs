@@ -1,14 +1,15 @@
 //! `b + relu(a − b)`: the greater of two values, whose interval no plain interval arithmetic finds.
 
 use crate::eval::map_entry;
+use crate::func::Func;
 use crate::graph::{Graph, Value};
 use crate::id::Id;
 use crate::interval::Interval;
 use crate::op::Op;
 use crate::table::Reader;
 
-/// Widest difference whose integers are tried one by one.
-const WIDEST: u64 = 1 << 13;
+/// Widest difference whose integers are tried one by one: by evaluating a map, by reading a table.
+const WIDEST: [u64; 2] = [1 << 13, 1 << 18];
 
 /// Where `a + b` is `q + f(p − q)` with a table or map `f` between 0 and `max(d, 0)` on all differences `d`: the
 /// interval of the sum per channel, which is never above that of `max(p, q)`.
@@ -21,14 +22,30 @@ pub(crate) fn interval_of_sum(graph: &Graph, a: Id<Value>, b: Id<Value>) -> Opti
         }
         let channel = |c: usize| {
             let (p, q) = (graph.value(p).channel_interval(c)?, graph.value(q).channel_interval(c)?);
-            let differences = p.checked_sub(q).filter(|d| d.width() <= WIDEST)?;
+            let differences = p.checked_sub(q)?;
+            let widest = WIDEST[usize::from(!matches!(lookup.op, Op::Map { .. }))];
             let within = |d: i64| (0..=d.max(0)).contains(&read(graph, lookup, difference, factor, c, d));
-            let bounded = (differences.lo..=differences.hi).all(within);
+            let bounded = is_relu(graph, lookup, difference, c)
+                || (differences.width() <= widest && (differences.lo..=differences.hi).all(within));
             bounded.then_some(Interval { lo: q.lo, hi: p.hi.max(q.hi) })
         };
         (0..graph.value(f).channels()).map(channel).collect()
     };
     found(a, b).or_else(|| found(b, a))
+}
+
+/// Whether a map is `max(d, 0)` by its very chain, cut above at most: its result has the operand's scale.
+fn is_relu(graph: &Graph, lookup: &Value, difference: Id<Value>, channel: usize) -> bool {
+    let scale = graph.value(difference).channel_scale(channel);
+    match &lookup.op {
+        Op::Map { shift: None, chain, .. } => {
+            chain[..] == [Func::Relu]
+                && scale.is_some()
+                && scale == lookup.channel_scale(channel)
+                && lookup.interval().is_some_and(|to| to.lo == 0)
+        }
+        _ => false,
+    }
 }
 
 /// The value with the lookup `f`, the value that it reads, and the factor and keyswitch in between.

@@ -96,7 +96,9 @@ fn step_bits(graph: &Graph, options: &Options) -> Vec<Option<u32>> {
 fn checked_rows(graph: &Graph, cx: &PassCx<'_>) -> Result<Vec<ArrayD<f32>>, PassError> {
     let no_rows = cx.calibration.first().is_none_or(|x| x.shape().first().is_none_or(|&rows| rows == 0));
     if no_rows {
-        return Err(PassError::NoCalibration { pass: "calibrate" });
+        let unstated = grids::unstated(graph).filter(|_| grids::state_anything(graph));
+        let lacking = unstated.map(|(id, reason)| (Place::new(graph, id), reason));
+        return Err(PassError::NoCalibration { pass: "calibrate", lacking });
     }
     client::check_inputs(graph, cx.calibration).map_err(|source| PassError::BadCalibration { source })
 }

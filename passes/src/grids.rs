@@ -24,10 +24,23 @@ const UNBOUNDED: i64 = 1 << 40;
 const ON_GRID: f64 = 1e-4;
 
 /// The grid of every value of a real graph, where it has one.
+///
+/// Squares of a value have twice its bits. They are taken over where nothing else is left to calibration; elsewhere they get
+/// the width that activations have.
 pub(crate) fn of(graph: &Graph) -> Vec<Option<Grid>> {
+    let all = with_squares(graph, true);
+    if first_unstated(graph, &all).is_none() { all } else { with_squares(graph, false) }
+}
+
+fn with_squares(graph: &Graph, squares: bool) -> Vec<Option<Grid>> {
     let mut grids: Vec<Option<Grid>> = vec![];
-    for value in &graph.values {
-        let grid = grid(graph, value, &grids);
+    let quarters = quarter_squares(graph);
+    for (id, value) in graph.iter() {
+        let grid = match &value.op {
+            Op::Map { chain, .. } if !squares && chain.contains(&Func::Square) => None,
+            Op::Map { x, .. } if quarters[id.index()] => grids[x.index()].clone().and_then(quarter_square),
+            _ => grid(graph, value, &grids),
+        };
         grids.push(grid);
     }
     grids
@@ -36,18 +49,53 @@ pub(crate) fn of(graph: &Graph) -> Vec<Option<Grid>> {
 /// Whether inputs and maps all state their integers, and nothing between them needs a table of its own to bring scales
 /// together: no calibration is needed.
 pub(crate) fn are_complete(graph: &Graph) -> bool {
-    let grids = of(graph);
+    unstated(graph).is_none()
+}
+
+/// The first value whose integers the network does not state, and why; `None` when no calibration is needed.
+pub(crate) fn unstated(graph: &Graph) -> Option<(Id<Value>, &'static str)> {
+    first_unstated(graph, &with_squares(graph, true))
+}
+
+/// Whether a quantizer of the network states anything at all: a step of a value, or integer weights.
+pub(crate) fn state_anything(graph: &Graph) -> bool {
+    let quantizes = |chain: &[Func]| chain.iter().any(|link| matches!(link, Func::Quant { .. } | Func::Sign));
+    graph.values.iter().any(|v| match &v.op {
+        Op::Input { pre } => quantizes(pre),
+        Op::Map { chain, .. } => quantizes(chain),
+        Op::Dot { w, .. } | Op::Conv { w, .. } => graph.is_exact(*w),
+        _ => false,
+    })
+}
+
+fn first_unstated(graph: &Graph, grids: &[Option<Grid>]) -> Option<(Id<Value>, &'static str)> {
     let of = |x: &Id<Value>| grids[x.index()].as_ref();
-    let states = |(value, grid): (&Value, &Option<Grid>)| match &value.op {
-        Op::Input { .. } | Op::Map { .. } => grid.as_ref().is_some_and(|g| g.range.is_some()),
-        // Without a grid, scales meet that differ.
-        Op::Add { a, b } | Op::Sub { a, b } => of(a).is_some() && of(b).is_some(),
-        Op::Reshape { .. } | Op::Transpose { .. } | Op::Concat { .. } => grid.is_some(),
-        // A layer without a grid behind another one requantizes in front of itself.
-        Op::Dot { x, .. } | Op::Conv { x, .. } => grid.is_some() || of(x).is_some_and(|g| g.range.is_some()),
-        _ => true,
+    let lacks = |(id, value): (Id<Value>, &Value)| {
+        let grid = of(&id);
+        let stated = grid.is_some_and(|g| g.range.is_some());
+        let reason = match &value.op {
+            Op::Input { .. } if !stated => "no quantizer says what the client sends",
+            Op::Map { x, .. } if !stated => match of(x) {
+                None => "it reads a value whose step is not stated, and has no quantizer at its end",
+                Some(Grid { range: None, .. }) => "it reads a sum without bounds, and has no quantizer at its end",
+                Some(_) => "its results are on no grid of at most 16 bits",
+            },
+            // Without a grid, scales meet that differ.
+            Op::Add { a, b } | Op::Sub { a, b } if of(a).is_none() || of(b).is_none() => {
+                "one of its operands has no stated step"
+            }
+            Op::Reshape { .. } | Op::Transpose { .. } | Op::Concat { .. } if grid.is_none() => {
+                "it brings channels of different steps, or without a step, together"
+            }
+            // A layer without a grid behind another one requantizes in front of itself.
+            Op::Dot { x, .. } | Op::Conv { x, .. } if grid.is_none() && of(x).is_none_or(|g| g.range.is_none()) => {
+                "no quantizer stands in front of it"
+            }
+            _ => return None,
+        };
+        Some((id, reason))
     };
-    graph.values.iter().zip(&grids).all(states)
+    graph.iter().find_map(lacks)
 }
 
 fn grid(graph: &Graph, value: &Value, grids: &[Option<Grid>]) -> Option<Grid> {
@@ -65,7 +113,10 @@ fn grid(graph: &Graph, value: &Value, grids: &[Option<Grid>]) -> Option<Grid> {
         }
         Op::MulClear { x, c } => Some(of(x)?.times(|channel| graph.constant(*c).channel(channel))),
         Op::Neg { x } => Some(of(x)?.times(|_| -1.0)),
-        Op::Add { a, b } => sum(of(a)?, of(b)?),
+        Op::Add { a, b } => {
+            let sum = sum(of(a)?, of(b)?)?;
+            Some(maximum(graph, grids, *a, *b).filter(|m| m.scale == sum.scale).unwrap_or(sum))
+        }
         Op::Sub { a, b } => sum(of(a)?, of(b)?.times(|_| -1.0)),
         Op::AvgPool { x, geometry } | Op::SumPool { x, geometry } => {
             let area = geometry.area();
@@ -129,6 +180,7 @@ fn after(graph: &Graph, channels: usize, start: Option<Grid>, chain: &[Func]) ->
         }
         Func::Relu => grid?.clipped(0.0, f64::INFINITY),
         Func::Clip(lo, hi) => grid?.clipped(f64::from(*lo), f64::from(*hi)),
+        Func::Square => grid?.squared(),
         Func::Mul(c) => Some(grid?.times(|channel| graph.constant(*c).channel(channel))),
         Func::Add(c) => grid?.plus(|channel| graph.constant(*c).channel(channel)),
         _ => None,
@@ -189,6 +241,61 @@ fn joined(grids: Vec<Grid>, axis: usize) -> Option<Grid> {
     let hull = |c: usize| grids.iter().map(|g| Some(g.range.as_ref()?[c])).collect::<Option<Vec<_>>>();
     let range = (0..channels).map(|c| ranges::hull(&hull(c)?)).collect();
     uniform.then(|| Grid { scale: (0..channels).map(scale).collect(), range })
+}
+
+/// `q + relu(p − q)`: the greater of two values on one grid is not above both.
+fn maximum(graph: &Graph, grids: &[Option<Grid>], a: Id<Value>, b: Id<Value>) -> Option<Grid> {
+    let found = |f: Id<Value>, q: Id<Value>| {
+        let Op::Map { x, chain, .. } = &graph.value(f).op else { return None };
+        let Op::Sub { a: p, b: other } = graph.value(*x).op else { return None };
+        let (p, g) = (grids[p.index()].as_ref()?, grids[q.index()].as_ref()?);
+        if chain[..] != [Func::Relu] || other != q || p.scale != g.scale {
+            return None;
+        }
+        let pairs = p.range.as_ref()?.iter().zip(g.range.as_ref()?);
+        let range = pairs.map(|(p, q)| Interval { lo: p.lo.max(q.lo), hi: p.hi.max(q.hi) }).collect();
+        Some(Grid { scale: g.scale.clone(), range: Some(range) })
+    };
+    found(a, b).or_else(|| found(b, a))
+}
+
+/// For each value: whether it is `((x ± y)/2)²` of a product `x·y` that alone reads it. Sum and difference are both even
+/// or both odd in steps, so that rounding a quarter of their squares cancels.
+fn quarter_squares(graph: &Graph) -> Vec<bool> {
+    let users = graph.users();
+    let mut found = vec![false; graph.values.len()];
+    let half_of = |id: Id<Value>| match &graph.value(id).op {
+        Op::Map { x, chain, .. } if users[id.index()].len() == 1 && !graph.is_output(id) => match chain[..] {
+            [Func::Mul(c), Func::Square]
+                if graph.constant(c).data.len() == 1 && graph.constant(c).channel(0) == 0.5 =>
+            {
+                Some(&graph.value(*x).op)
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    for value in &graph.values {
+        let Op::Sub { a, b } = value.op else { continue };
+        let (Some(Op::Add { a: x, b: y }), Some(Op::Sub { a: z, b: w })) = (half_of(a), half_of(b)) else { continue };
+        if (x, y) == (z, w) {
+            found[a.index()] = true;
+            found[b.index()] = true;
+        }
+    }
+    found
+}
+
+/// The grid of `(x/2)²`, rounded to whole squares of the step of `x`.
+fn quarter_square(x: Grid) -> Option<Grid> {
+    let quarter = |i: &Interval| {
+        let end = i.lo.unsigned_abs().max(i.hi.unsigned_abs());
+        (end < WIDEST).then(|| Interval { lo: 0, hi: (end * end / 4) as i64 })
+    };
+    let range: Vec<Interval> = x.range?.iter().map(quarter).collect::<Option<_>>()?;
+    let scale: Vec<f32> = x.scale.iter().map(|s| s * s).collect();
+    let sound = scale.iter().all(|s| s.is_normal()) && range.iter().all(|i| i.width() <= WIDEST);
+    sound.then_some(Grid { scale, range: Some(range) })
 }
 
 fn sum(a: Grid, b: Grid) -> Option<Grid> {
@@ -258,6 +365,16 @@ impl Grid {
         let ends = |(i, s): (&Interval, &f32)| Some(Interval { lo: end(i.lo, *s)?, hi: end(i.hi, *s)? });
         let range = self.range?.iter().zip(&self.scale).map(ends).collect::<Option<Vec<_>>>()?;
         Some(Self { scale: vec![1.0; self.scale.len()], range: Some(range) })
+    }
+
+    /// The grid of `x²`.
+    fn squared(mut self) -> Option<Self> {
+        for interval in self.range.as_mut()? {
+            let (lo, hi) = (interval.lo.checked_mul(interval.lo)?, interval.hi.checked_mul(interval.hi)?);
+            *interval = Interval { lo: if interval.contains(0) { 0 } else { lo.min(hi) }, hi: lo.max(hi) };
+        }
+        self.scale.iter_mut().for_each(|s| *s *= *s);
+        self.scale.iter().all(|s| s.is_normal()).then_some(self)
     }
 
     /// The grid of `x·c`.

@@ -39,10 +39,18 @@ pub mod why;
 /// Whether the integers of a network of phase `float` follow from calibration rows: not when its quantizers and exact
 /// weights state them all.
 pub fn needs_calibration(model: &fhe_ir::Graph) -> bool {
+    unstated(model).is_some()
+}
+
+/// The first place of a network of phase `float` whose integers follow from calibration rows, and why, as a phrase; empty
+/// for a network that states none at all. `None` when rows are not needed.
+pub fn unstated(model: &fhe_ir::Graph) -> Option<String> {
     let options = Options::default();
     let mut cx = PassCx::new(&options, &[]);
     let lowered = pipeline::float_passes().try_fold(model.clone(), |graph, pass| pass.run(graph, &mut cx));
-    !lowered.is_ok_and(|graph| grids::are_complete(&graph))
+    let Ok(graph) = lowered else { return Some(String::new()) };
+    let (id, reason) = grids::unstated(&graph)?;
+    Some(if grids::state_anything(&graph) { format!("{}: {reason}", graph.place(id)) } else { String::new() })
 }
 
 pub use manager::{Event, Flow, PassReport, PipelineError, run_pipeline};

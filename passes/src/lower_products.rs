@@ -2,7 +2,8 @@
 //!
 //! Two tables for each element of a product, one for each element of a square. Sum and difference have one scale for
 //! both factors, so a small factor beside a large one would vanish in its steps: where calibration rows show their
-//! extents, `k·x` and `y/k` are multiplied instead, with the power of two that brings them nearest to each other.
+//! extents, `k·x` and `y/k` are multiplied instead, with the power of two that brings them nearest to each other. Two factors
+//! whose steps the network states are brought to one step in the same way: their product is then exact.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +11,7 @@ use fhe_ir::eval::float_observe;
 use fhe_ir::{Const, Data, Elem, Facts, Func, Graph, Id, Op, Phase, Rebuild, Value, client};
 use ndarray::{ArrayD, Axis, Slice, arr1};
 
+use crate::grids::{self, Grid};
 use crate::pass::{Pass, PassCx, PassError};
 
 /// See the module.
@@ -36,6 +38,7 @@ impl Pass for LowerProducts {
             return Ok(graph);
         }
         let extents = extents(&graph, cx.calibration);
+        let grids = grids::of(&graph);
         let mut lowering = Lowering { new: Rebuild::new(&graph), half: None };
         for (id, value) in graph.iter() {
             let Op::Mul { a, b } = value.op else {
@@ -49,8 +52,9 @@ impl Pass for LowerProducts {
                 lowering.push(value, "", map(x, vec![Func::Square]))
             } else {
                 cx.count("products", elements);
-                let factor = balance(extents[a.index()], extents[b.index()]);
-                lowering.product(value, x, y, factor)
+                let stated = one_step(grids[a.index()].as_ref(), grids[b.index()].as_ref());
+                let factors = stated.unwrap_or_else(|| vec![balance(extents[a.index()], extents[b.index()])]);
+                lowering.product(value, x, y, factors)
             };
             lowering.new.place(id, product);
         }
@@ -80,6 +84,16 @@ fn balance(a: f32, b: f32) -> f32 {
     if exponent.is_finite() { exponent.round().clamp(-60.0, 60.0).exp2() as f32 } else { 1.0 }
 }
 
+/// The factors `k` per channel that give `k·a` and `b/k` one step, when the network states those of both.
+fn one_step(a: Option<&Grid>, b: Option<&Grid>) -> Option<Vec<f32>> {
+    let (a, b) = (a?, b?);
+    (a.range.is_some() && b.range.is_some()).then_some(())?;
+    let factor = |(a, b): (&f32, &f32)| (f64::from(*b) / f64::from(*a)).sqrt() as f32;
+    let factors: Vec<f32> = a.scale.iter().zip(&b.scale).map(factor).collect();
+    let one = factors.windows(2).all(|w| w[0] == w[1]);
+    factors.iter().all(|f| f.is_normal()).then(|| if one { factors[..1].to_vec() } else { factors })
+}
+
 fn map(x: Id<Value>, chain: Vec<Func>) -> Op {
     Op::Map { x, shift: None, chain, resolution: None }
 }
@@ -103,21 +117,21 @@ impl Lowering<'_> {
         })
     }
 
-    fn constant(&mut self, name: &str, entry: f32) -> Id<Const> {
-        self.new.new.push_const(name, Data::F32(Arc::new(arr1(&[entry]).into_dyn())))
+    fn constant(&mut self, name: &str, entries: &[f32]) -> Id<Const> {
+        self.new.new.push_const(name, Data::F32(Arc::new(arr1(entries).into_dyn())))
     }
 
-    fn product(&mut self, of: &Value, mut x: Id<Value>, mut y: Id<Value>, factor: f32) -> Id<Value> {
+    fn product(&mut self, of: &Value, mut x: Id<Value>, mut y: Id<Value>, factors: Vec<f32>) -> Id<Value> {
         // x·y == (k·x)·(y/k)
-        if factor != 1.0 {
-            let c = self.constant(&format!("{}.k", of.name), factor);
+        if factors.iter().any(|k| *k != 1.0) {
+            let c = self.constant(&format!("{}.k", of.name), &factors);
             x = self.push(of, ".a", Op::MulClear { x, c });
-            let c = self.constant(&format!("{}.1/k", of.name), 1.0 / factor);
+            let c = self.constant(&format!("{}.1/k", of.name), &factors.iter().map(|k| 1.0 / k).collect::<Vec<_>>());
             y = self.push(of, ".b", Op::MulClear { x: y, c });
         }
         let half = match self.half {
             Some(half) => half,
-            None => self.constant("half", 0.5),
+            None => self.constant("half", &[0.5]),
         };
         self.half = Some(half);
         let sum = self.push(of, ".sum", Op::Add { a: x, b: y });

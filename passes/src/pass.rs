@@ -130,11 +130,13 @@ impl std::fmt::Display for Place {
 #[derive(Clone, Debug, thiserror::Error, miette::Diagnostic)]
 pub enum PassError {
     /// A pass needs calibration rows and there are none.
-    #[error("pass {pass} needs calibration data")]
+    #[error("pass {pass} needs calibration data{}", because(lacking))]
     #[diagnostic(code("passes::no-calibration"), help("give rows with --calibration FILE.npy, or --input-range LO,HI"))]
     NoCalibration {
         /// The pass.
         pass: &'static str,
+        /// In a network that states integers of its own: the first value without, and why.
+        lacking: Option<(Place, &'static str)>,
     },
     /// Calibration rows do not fit the input.
     #[error("the calibration data does not fit")]
@@ -206,7 +208,12 @@ impl PassError {
             | Self::NoIntegerForm { place, .. }
             | Self::AccumulatorTooWide { place, .. }
             | Self::NoParameters { place, .. } => Some(place),
-            Self::NoCalibration { .. } | Self::BadCalibration { .. } | Self::BadOptions { .. } => None,
+            Self::NoCalibration { lacking, .. } => lacking.as_ref().map(|(place, _)| place),
+            Self::BadCalibration { .. } | Self::BadOptions { .. } => None,
         }
     }
+}
+
+fn because(lacking: &Option<(Place, &'static str)>) -> String {
+    lacking.as_ref().map_or(String::new(), |(place, reason)| format!(": {place} states no integers, {reason}"))
 }

@@ -296,18 +296,22 @@ struct Rows {
 impl Rows {
     fn load(args: &Compile, model: &Graph, assumed: &mut Vec<String>) -> Result<Self, Failure> {
         let shapes: Vec<_> = model.inputs().iter().map(|i| model.value(*i).shape.clone()).collect();
-        let calibration = match &args.calibration {
-            Some(path) => vec![rows_of(path, model)?],
-            None if args.input_range.is_none() && !fhe_passes::needs_calibration(model) => {
+        let unstated = if args.calibration.is_none() { fhe_passes::unstated(model) } else { None };
+        let calibration = match (&args.calibration, unstated) {
+            (Some(path), _) => vec![rows_of(path, model)?],
+            (None, None) if args.input_range.is_none() => {
                 assumed.push("no calibration: the model states its integers".into());
                 vec![]
             }
-            None => {
+            (None, unstated) => {
                 let kind = args.input_range.map_or("N(0,1)".into(), |(lo, hi)| format!("uniform in [{lo}, {hi}]"));
                 if args.input_range.is_none() {
                     eprintln!(
                         "warning: no --calibration: ranges come from 512 seeded N(0,1) rows and will not fit real data"
                     );
+                    if let Some(lacking) = unstated.filter(|l| !l.is_empty()) {
+                        eprintln!("  the model states integers of its own, but not all: {lacking}");
+                    }
                 }
                 assumed.push(format!("calibration 512 rows {kind}"));
                 shapes.iter().map(|s| data::synthetic_rows(s, 512, args.input_range, args.seed)).collect()

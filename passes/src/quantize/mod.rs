@@ -500,7 +500,10 @@ impl Quantizer<'_, '_, '_> {
     fn seen(&self, id: Id<Value>) -> Result<(), PassError> {
         match self.graph.value(id).facts.seen {
             Some(_) => Ok(()),
-            None => Err(PassError::NoCalibration { pass: "quantize" }),
+            None => {
+                let lacking = Some((Place::new(self.graph, id), "and no range was seen"));
+                Err(PassError::NoCalibration { pass: "quantize", lacking })
+            }
         }
     }
 

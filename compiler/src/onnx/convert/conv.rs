@@ -37,7 +37,7 @@ impl Converter<'_> {
         let groups = Self::groups(site)?;
         let bias = self.bias(site, w.shape()[0])?;
         self.spend(w.len())?;
-        if let Some((integers, scale)) = self.exact_weights(site, 0) {
+        if let Some((integers, scale)) = self.exact_weights(site, 1, 0) {
             let y = self.convolved(site, x, Data::Int(Arc::new(integers)), &window, groups)?;
             return self.exact_result(site, y, scale, bias);
         }
@@ -152,7 +152,7 @@ impl Converter<'_> {
             from.extend((0..axes).map(|i| window.kernel[i] - 1 - at[2 + i]));
             from
         };
-        let exact = self.exact_weights(site, 1).map(|(law, scale)| {
+        let exact = self.exact_weights(site, 1, 1).map(|(law, scale)| {
             let integers = ArrayD::from_shape_fn(IxDyn(&turned), |at| law[&from(at)[..]]);
             (integers, scale.repeat(groups))
         });

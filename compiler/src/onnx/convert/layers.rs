@@ -46,9 +46,10 @@ impl Converter<'_> {
 }
 
 impl Converter<'_> {
-    /// Weights that the model states as integers, and their step per output channel (axis `out` of the constant).
-    pub(super) fn exact_weights(&self, site: &Site<'_>, out: usize) -> Option<(ArrayD<i64>, Vec<f32>)> {
-        let law = self.law(site, 1)?;
+    /// Weights, input `i`, that the model states as integers, and their step per output channel (axis `out` of the
+    /// constant).
+    pub(super) fn exact_weights(&self, site: &Site<'_>, i: usize, out: usize) -> Option<(ArrayD<i64>, Vec<f32>)> {
+        let law = self.law(site, i)?;
         let scale = law.scale_along(out)?;
         (!law.integers.is_empty()).then_some((law.integers, scale))
     }

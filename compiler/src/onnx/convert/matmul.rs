@@ -60,7 +60,7 @@ impl Converter<'_> {
         alpha: f32,
         beta: f32,
     ) -> Result<Option<Id<Value>>, Stop> {
-        let Some((law, scale)) = self.exact_weights(site, usize::from(!transposed)) else { return Ok(None) };
+        let Some((law, scale)) = self.exact_weights(site, 1, usize::from(!transposed)) else { return Ok(None) };
         let Some(Some(Known::Value(x))) = site.inputs.first() else { return Ok(None) };
         let (x, shape) = (*x, self.shape(*x));
         if shape.len() < 2 || law.ndim() != 2 {
@@ -106,8 +106,23 @@ impl Converter<'_> {
         self.in_shape(site, y, &out)
     }
 
+    /// Exact weights `[m, k]` times `[1, k, n]`: rows are channels already.
+    fn exact_matrix(&mut self, site: &Site<'_>) -> Result<Option<Id<Value>>, Stop> {
+        let Some((w, scale)) = self.exact_weights(site, 0, 0) else { return Ok(None) };
+        let Some(Some(Known::Value(x))) = site.inputs.get(1) else { return Ok(None) };
+        match (&self.shape(*x)[..], w.shape()) {
+            ([1, k, _], [_, own]) if k == own => {}
+            _ => return Ok(None),
+        }
+        let y = self.at_each_place(site, *x, Data::Int(Arc::new(w)), 1)?;
+        self.exact_result(site, y, scale, None).map(Some)
+    }
+
     pub(super) fn matmul(&mut self, site: &Site<'_>) -> Result<Id<Value>, Stop> {
         if let Some(y) = self.exact_dense(site, false, 1.0, 1.0)? {
+            return Ok(y);
+        }
+        if let Some(y) = self.exact_matrix(site)? {
             return Ok(y);
         }
         let (a, b) = self.pair(site)?;
