@@ -58,15 +58,16 @@ fn speed(params: ParamSet) {
     let x = Tensor::new(1, vec![1, count], words, data);
     let value = circuit.graph().value(y);
     let lookup = Lookup::new(circuit.graph(), value).expect("a pbs");
-    let small = server.keyswitch(&x, &|_| {});
+    let (first, second) = (&circuit.keys().keyswitch[0], &circuit.keys().bootstrap[0]);
+    let small = server.keyswitch(first, &x, &|_| {}).expect("its key");
     let repeat = |f: &dyn Fn()| {
         let (start, cpu) = (Instant::now(), cpu_seconds());
         (0..4).for_each(|_| f());
         let per = 1e3 / (4 * count) as f64;
         (start.elapsed().as_secs_f64() * per, (cpu_seconds() - cpu) * per)
     };
-    let (ks, ks_cpu) = repeat(&|| drop(server.keyswitch(&x, &|_| {})));
-    let (pbs, pbs_cpu) = repeat(&|| drop(server.bootstrap(&small, &lookup, &|_| {})));
+    let (ks, ks_cpu) = repeat(&|| drop(server.keyswitch(first, &x, &|_| {})));
+    let (pbs, pbs_cpu) = repeat(&|| drop(server.bootstrap(second, &small, &lookup, &|_| {})));
     println!("{params}  {threads}  {keygen:.2}  {ks:.3}  {pbs:.3}  {ks_cpu:.3}  {pbs_cpu:.3}");
 }
 

@@ -1,12 +1,14 @@
 //! Centred modulus switch, blind rotation, sample extraction of many ciphertexts.
 
+use fhe_ir::BootstrapKey;
 use rayon::prelude::*;
 use tfhe::core_crypto::algorithms::modulus_switch::ModulusSwitchedLweCiphertext;
 use tfhe::core_crypto::prelude::*;
 
 use crate::encode::Lookup;
-use crate::keys::{ServerKeys, Sizes, native};
-use crate::rotate::Scratch;
+use crate::error::Error;
+use crate::keys::{ServerKeys, glwe_sizes, native};
+use crate::rotate::{Rotator, Scratch};
 use crate::tensor::Tensor;
 
 /// Ciphertexts that read the bootstrap key together; more bring nothing.
@@ -69,42 +71,64 @@ impl ModulusSwitchedLweCiphertext<usize> for Switched {
 }
 
 impl ServerKeys {
-    /// Reads a table at all elements of a tensor under the small key; `done` is told how many after each batch.
-    pub fn bootstrap(&self, x: &Tensor, lookup: &Lookup, done: &(dyn Fn(usize) + Sync)) -> Tensor {
-        let sizes = Sizes::of(&self.params);
-        let words = sizes.big.to_lwe_size().0;
+    /// Reads a table at all elements of a tensor under the small key of a bootstrap key; `done` is told how many after
+    /// each batch.
+    ///
+    /// # Errors
+    /// When these keys have none like `key`.
+    ///
+    /// # Panics
+    /// When the tensor is not under that small key.
+    pub fn bootstrap(
+        &self,
+        key: &BootstrapKey,
+        x: &Tensor,
+        lookup: &Lookup,
+        done: &(dyn Fn(usize) + Sync),
+    ) -> Result<Tensor, Error> {
+        assert_eq!(x.words, key.lwe_dimension as usize + 1, "ciphertexts are under the key's small key");
+        let rotator = self.rotator(key)?;
+        let words = key.to().dimension() as usize + 1;
         let mut out = vec![0; x.len() * words];
         let batch = x.len().div_ceil(rayon::current_num_threads()).clamp(1, BATCH);
         out.par_chunks_mut(batch * words).enumerate().for_each_init(
-            || self.rotator.scratch(),
+            || rotator.scratch(),
             |scratch, (i, out)| {
-                self.bootstrap_batch(x, i * batch, lookup, scratch, out);
+                bootstrap_batch(rotator, key, x, i * batch, lookup, scratch, out);
                 done(out.len() / words);
             },
         );
-        Tensor::new(x.rows, x.shape.clone(), words, out)
+        Ok(Tensor::new(x.rows, x.shape.clone(), words, out))
     }
+}
 
-    fn bootstrap_batch(&self, x: &Tensor, first: usize, lookup: &Lookup, scratch: &mut Scratch, out: &mut [u64]) {
-        let Sizes { polynomial, glwe, big, .. } = Sizes::of(&self.params);
-        let words = big.to_lwe_size().0;
-        let count = out.len() / words;
-        let channels: Vec<usize> = (first..first + count).map(|i| x.channel(i)).collect();
-        let switched: Vec<Switched> = channels
-            .iter()
-            .zip(first..)
-            .map(|(&channel, i)| Switched::new(x.ciphertext(i), lookup.shift(channel), polynomial.0))
-            .collect();
-        let mut accumulators = GlweCiphertextList::new(0u64, glwe, polynomial, GlweCiphertextCount(count), native());
-        for (mut accumulator, &channel) in accumulators.iter_mut().zip(&channels) {
-            accumulator.get_mut_body().as_mut().copy_from_slice(lookup.polynomial(channel));
-        }
-        self.rotator.rotate(accumulators.as_mut(), &switched, scratch);
-        for ((accumulator, &channel), out) in accumulators.iter().zip(&channels).zip(out.chunks_exact_mut(words)) {
-            let mut lwe = LweCiphertext::from_container(out, native());
-            extract_lwe_sample_from_glwe_ciphertext(&accumulator, &mut lwe, MonomialDegree(0));
-            let body = lwe.get_mut_body().data;
-            *body = body.wrapping_add(lookup.centre(channel));
-        }
+fn bootstrap_batch(
+    rotator: &Rotator,
+    key: &BootstrapKey,
+    x: &Tensor,
+    first: usize,
+    lookup: &Lookup,
+    scratch: &mut Scratch,
+    out: &mut [u64],
+) {
+    let (glwe, polynomial) = glwe_sizes(key.to());
+    let words = key.to().dimension() as usize + 1;
+    let count = out.len() / words;
+    let channels: Vec<usize> = (first..first + count).map(|i| x.channel(i)).collect();
+    let switched: Vec<Switched> = channels
+        .iter()
+        .zip(first..)
+        .map(|(&channel, i)| Switched::new(x.ciphertext(i), lookup.shift(channel), polynomial.0))
+        .collect();
+    let mut accumulators = GlweCiphertextList::new(0u64, glwe, polynomial, GlweCiphertextCount(count), native());
+    for (mut accumulator, &channel) in accumulators.iter_mut().zip(&channels) {
+        accumulator.get_mut_body().as_mut().copy_from_slice(lookup.polynomial(channel));
+    }
+    rotator.rotate(accumulators.as_mut(), &switched, scratch);
+    for ((accumulator, &channel), out) in accumulators.iter().zip(&channels).zip(out.chunks_exact_mut(words)) {
+        let mut lwe = LweCiphertext::from_container(out, native());
+        extract_lwe_sample_from_glwe_ciphertext(&accumulator, &mut lwe, MonomialDegree(0));
+        let body = lwe.get_mut_body().data;
+        *body = body.wrapping_add(lookup.centre(channel));
     }
 }

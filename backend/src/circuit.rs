@@ -3,12 +3,15 @@
 use std::fmt;
 
 use fhe_ir::verify::verify;
-use fhe_ir::{Cipher, Graph, Op, ParamSet, Phase, Value};
+use fhe_ir::{BootstrapKey, Cipher, CircuitKeys, Graph, KeyswitchKey, Op, Phase, SecretKey, Value, Variance};
 
 use crate::error::Error;
 
 /// Expanded evaluation keys are not larger than this: a circuit from elsewhere may ask for any size.
 const MAX_KEY_BYTES: u64 = 1 << 37;
+
+/// Keys that an error names.
+const LISTED_KEYS: usize = 8;
 
 /// Digest of a circuit artifact.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,13 +53,14 @@ impl Binding {
 pub struct Circuit {
     graph: Graph,
     digest: Digest,
+    keys: CircuitKeys,
 }
 
 impl Circuit {
     /// Checks a graph. After this, keys can be made for it and execution cannot fail on it.
     pub fn new(graph: Graph, digest: [u8; 32]) -> Result<Self, Error> {
-        check(&graph)?;
-        Ok(Self { graph, digest: Digest(digest) })
+        let keys = check(&graph)?;
+        Ok(Self { graph, digest: Digest(digest), keys })
     }
 
     /// The graph.
@@ -69,9 +73,50 @@ impl Circuit {
         self.digest
     }
 
-    /// The parameter set.
-    pub fn params(&self) -> &ParamSet {
-        &self.graph.params[0]
+    /// The distinct keys that it uses.
+    pub fn keys(&self) -> &CircuitKeys {
+        &self.keys
+    }
+
+    /// The secret key that a value is under.
+    pub(crate) fn key_of(&self, value: &Value) -> SecretKey {
+        self.graph.secret_key(self.cipher(value))
+    }
+
+    /// Words of one ciphertext of a value: mask, then body.
+    pub(crate) fn words(&self, value: &Value) -> usize {
+        self.key_of(value).dimension() as usize + 1
+    }
+
+    /// The keyswitch key of a `keyswitch`; `None` for other ops.
+    pub fn keyswitch_key(&self, value: &Value) -> Option<KeyswitchKey> {
+        let Op::Keyswitch { x, ks } = value.op else { return None };
+        Some(KeyswitchKey { from: self.key_of(self.graph.value(x)), to: self.key_of(value), ks })
+    }
+
+    /// The bootstrap key of a `pbs`; `None` for other ops.
+    pub fn bootstrap_key(&self, value: &Value) -> Option<BootstrapKey> {
+        let params = self.graph.param(self.cipher(value).params);
+        matches!(value.op, Op::Pbs { .. }).then(|| BootstrapKey::of(params))
+    }
+
+    /// Noise of a fresh encryption under a key: the least that the circuit's security curve allows.
+    pub(crate) fn fresh_variance(&self, key: SecretKey) -> Variance {
+        let curve = self.graph.params[0].curve;
+        curve.minimal_variance(key.dimension()).expect("checked: both dimensions of each set are on the curve")
+    }
+
+    /// The keys that inputs are under, in the order of their first input, with the inputs under each.
+    pub(crate) fn inputs_by_key(&self) -> Vec<(SecretKey, Vec<usize>)> {
+        let mut groups: Vec<(SecretKey, Vec<usize>)> = vec![];
+        for (index, id) in self.graph.inputs().into_iter().enumerate() {
+            let key = self.key_of(self.graph.value(id));
+            match groups.iter_mut().find(|(k, _)| *k == key) {
+                Some((_, inputs)) => inputs.push(index),
+                None => groups.push((key, vec![index])),
+            }
+        }
+        groups
     }
 
     /// How a value is encrypted.
@@ -101,7 +146,8 @@ impl Circuit {
 
     /// Bytes of one row of outputs on disk.
     pub fn output_bytes(&self) -> u64 {
-        self.output_elements() as u64 * self.params().big_ciphertext_bytes()
+        let values = self.graph.outputs.iter().map(|o| self.graph.value(o.value));
+        values.map(|v| v.elements() as u64 * self.key_of(v).ciphertext_bytes()).sum()
     }
 
     /// Refuses something (named by `what`) made for another circuit.
@@ -110,28 +156,26 @@ impl Circuit {
     }
 }
 
-fn check(graph: &Graph) -> Result<(), Error> {
+fn check(graph: &Graph) -> Result<CircuitKeys, Error> {
     let whole = |why: String| Error::NotExecutable { what: format!("graph {}", graph.name), why };
     if graph.phase != Phase::Circuit {
         return Err(whole(format!("it is in phase {}, not circuit", graph.phase)));
     }
     verify(graph).map_err(|e| Error::NotExecutable { what: e.place, why: e.message })?;
-    let [params] = graph.params.as_slice() else {
-        return Err(whole(format!("it has {} parameter sets, one is supported", graph.params.len())));
-    };
-    if [params.pbs, params.ks].iter().any(|d| d.base_log * d.level >= 64) {
-        return Err(whole(format!("a decomposition of !p0 ({params}) keeps all 64 bits")));
+    let keys = CircuitKeys::of(graph);
+    let decompositions = keys.bootstrap.iter().map(|k| (k.to_string(), k.pbs));
+    for (name, d) in decompositions.chain(keys.keyswitch.iter().map(|k| (k.to_string(), k.ks))) {
+        if d.base_log * d.level >= 64 {
+            return Err(whole(format!("the {name} keeps all 64 bits")));
+        }
     }
-    let mut keyswitches =
-        graph.values.iter().filter_map(|v| if let Op::Keyswitch { ks, .. } = v.op { Some(ks) } else { None });
-    if let Some(ks) = keyswitches.find(|ks| *ks != params.ks) {
-        return Err(whole(format!("a keyswitch decomposes into {ks}, its set !p0 ({params}) into {}", params.ks)));
-    }
-    let key_bytes = params.bootstrap_key_bytes() + params.keyswitch_key_bytes();
+    let key_bytes = keys.bootstrap_bytes().saturating_add(keys.keyswitch_bytes());
     if key_bytes > MAX_KEY_BYTES {
-        return Err(whole(format!("the keys of !p0 ({params}) have {key_bytes} bytes, the limit is {MAX_KEY_BYTES}")));
+        let list = keys.bootstrap.iter().map(ToString::to_string).chain(keys.keyswitch.iter().map(ToString::to_string));
+        let list = list.take(LISTED_KEYS).collect::<Vec<_>>().join(", ");
+        return Err(whole(format!("its keys have {key_bytes} bytes, the limit is {MAX_KEY_BYTES}: {list}")));
     }
-    Ok(())
+    Ok(keys)
 }
 
 fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -214,11 +214,11 @@ pub fn simulate(
 
 /// Sizes of keys and ciphertexts, one line.
 pub fn sizes_line(circuit: &Circuit) -> String {
-    let params = circuit.params();
+    let keys = circuit.keys();
     format!(
         "evaluation key {} (expanded {}), input {} per row, output {} per row",
-        bytes(EvaluationKeys::bytes(params)),
-        bytes(params.bootstrap_key_bytes() + params.keyswitch_key_bytes()),
+        bytes(EvaluationKeys::bytes(keys)),
+        bytes(keys.bootstrap_bytes() + keys.keyswitch_bytes()),
         bytes(circuit.input_bytes()),
         bytes(circuit.output_bytes()),
     )

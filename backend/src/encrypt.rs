@@ -1,7 +1,7 @@
 //! What the client does: encryption of inputs, decryption of outputs.
 //!
 //! Inputs travel as coefficients of GLWE ciphertexts whose masks grow from one seed: eight bytes per value. The server
-//! extracts one LWE ciphertext under the big key per value, without noise and without a key.
+//! extracts one LWE ciphertext per value, under the big key that the input is under, without noise and without a key.
 
 use fhe_ir::Value;
 use ndarray::{ArrayD, IxDyn};
@@ -12,7 +12,7 @@ use tfhe::core_crypto::prelude::*;
 use crate::circuit::{Binding, Circuit};
 use crate::encode;
 use crate::error::Error;
-use crate::keys::{Randomness, SecretKeys, Sizes, gaussian, native};
+use crate::keys::{Randomness, SecretKeys, gaussian, glwe_sizes, native};
 use crate::tensor::Tensor;
 
 /// All inputs of some rows, encrypted.
@@ -20,6 +20,13 @@ use crate::tensor::Tensor;
 pub struct EncryptedInputs {
     pub(crate) binding: Binding,
     pub(crate) rows: usize,
+    /// One for each key that inputs are under, in the order of their first input.
+    pub(crate) groups: Vec<InputGroup>,
+}
+
+/// The inputs under one key.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct InputGroup {
     pub(crate) seed: Seed,
     /// One word per value: row by row, in a row the inputs in order.
     pub(crate) bodies: Vec<u64>,
@@ -38,30 +45,32 @@ impl EncryptedInputs {
 
     /// One LWE tensor per input, of the rows asked for.
     pub(crate) fn expand(&self, circuit: &Circuit, rows: std::ops::Range<usize>) -> Vec<Tensor> {
-        let sizes = Sizes::of(circuit.params());
-        let n = sizes.polynomial.0;
-        let words = sizes.big.to_lwe_size().0;
-        let per_row = circuit.input_elements();
-        let mut padded = self.bodies.clone();
-        padded.resize(self.bodies.len().next_multiple_of(n), 0);
-        let glwes =
-            SeededGlweCiphertextList::from_container(padded, sizes.glwe, sizes.polynomial, self.seed.into(), native())
+        let graph = circuit.graph();
+        let values: Vec<&Value> = graph.inputs().into_iter().map(|id| graph.value(id)).collect();
+        let mut tensors: Vec<Option<Tensor>> = vec![None; values.len()];
+        for ((key, inputs), group) in circuit.inputs_by_key().into_iter().zip(&self.groups) {
+            let (glwe, polynomial) = glwe_sizes(key);
+            let n = polynomial.0;
+            let per_row: usize = inputs.iter().map(|i| values[*i].elements()).sum();
+            let mut padded = group.bodies.clone();
+            padded.resize(group.bodies.len().next_multiple_of(n), 0);
+            let glwes = SeededGlweCiphertextList::from_container(padded, glwe, polynomial, group.seed.into(), native())
                 .decompress_into_glwe_ciphertext_list();
-        let mut first = 0;
-        let mut tensors = vec![];
-        for id in circuit.graph().inputs() {
-            let value = circuit.graph().value(id);
-            let elements = value.elements();
-            let mut tensor = Tensor::zero(rows.len(), value.shape.clone(), words);
-            tensor.data_mut().par_chunks_exact_mut(words).enumerate().for_each(|(i, words)| {
-                let at = (rows.start + i / elements) * per_row + first + i % elements;
-                let mut lwe = LweCiphertext::from_container(words, native());
-                extract_lwe_sample_from_glwe_ciphertext(&glwes.get(at / n), &mut lwe, MonomialDegree(at % n));
-            });
-            first += elements;
-            tensors.push(tensor);
+            let mut first = 0;
+            for input in inputs {
+                let value = values[input];
+                let (elements, words) = (value.elements(), circuit.words(value));
+                let mut tensor = Tensor::zero(rows.len(), value.shape.clone(), words);
+                tensor.data_mut().par_chunks_exact_mut(words).enumerate().for_each(|(i, words)| {
+                    let at = (rows.start + i / elements) * per_row + first + i % elements;
+                    let mut lwe = LweCiphertext::from_container(words, native());
+                    extract_lwe_sample_from_glwe_ciphertext(&glwes.get(at / n), &mut lwe, MonomialDegree(at % n));
+                });
+                first += elements;
+                tensors[input] = Some(tensor);
+            }
         }
-        tensors
+        tensors.into_iter().map(|t| t.expect("every input is under one of the keys")).collect()
     }
 }
 
@@ -111,37 +120,35 @@ pub fn encrypt(
         }
         check_range(index, x, value)?;
     }
-    let mut messages = Vec::with_capacity(rows * circuit.input_elements());
-    for row in 0..rows {
-        for (x, value) in inputs.iter().zip(&values) {
-            let delta = circuit.cipher(value).delta();
-            messages.extend(x.index_axis(ndarray::Axis(0), row).iter().map(|&m| delta.wrapping_mul(m as u64)));
-        }
-    }
-
-    let sizes = Sizes::of(circuit.params());
-    let len = messages.len();
-    messages.resize(len.next_multiple_of(sizes.polynomial.0), 0);
     let seeder = randomness.seeder();
-    let seed = seeder.seed();
-    let mut list = SeededGlweCiphertextList::new(
-        0u64,
-        sizes.glwe,
-        sizes.polynomial,
-        GlweCiphertextCount(messages.len() / sizes.polynomial.0),
-        seed.into(),
-        native(),
-    );
-    encrypt_seeded_glwe_ciphertext_list(
-        &keys.glwe(),
-        &mut list,
-        &PlaintextList::from_container(messages.as_slice()),
-        gaussian(circuit.params().big_variance()),
-        seeder,
-    );
-    let mut bodies = list.into_container();
-    bodies.truncate(len);
-    Ok(EncryptedInputs { binding: *keys.binding(), rows, seed, bodies })
+    let mut groups = vec![];
+    for (key, indices) in circuit.inputs_by_key() {
+        let mut messages = vec![];
+        for row in 0..rows {
+            for &i in &indices {
+                let delta = circuit.cipher(values[i]).delta();
+                let row = inputs[i].index_axis(ndarray::Axis(0), row);
+                messages.extend(row.iter().map(|&m| delta.wrapping_mul(m as u64)));
+            }
+        }
+        let (glwe, polynomial) = glwe_sizes(key);
+        let len = messages.len();
+        messages.resize(len.next_multiple_of(polynomial.0), 0);
+        let seed = seeder.seed();
+        let count = GlweCiphertextCount(messages.len() / polynomial.0);
+        let mut list = SeededGlweCiphertextList::new(0u64, glwe, polynomial, count, seed.into(), native());
+        encrypt_seeded_glwe_ciphertext_list(
+            &keys.glwe(key)?,
+            &mut list,
+            &PlaintextList::from_container(messages.as_slice()),
+            gaussian(circuit.fresh_variance(key)),
+            seeder,
+        );
+        let mut bodies = list.into_container();
+        bodies.truncate(len);
+        groups.push(InputGroup { seed, bodies });
+    }
+    Ok(EncryptedInputs { binding: *keys.binding(), rows, groups })
 }
 
 fn check_range(index: usize, x: &ArrayD<i64>, value: &Value) -> Result<(), Error> {
@@ -161,22 +168,23 @@ pub fn decrypt(circuit: &Circuit, keys: &SecretKeys, outputs: &EncryptedOutputs)
     circuit.admit("the secret key", keys.binding())?;
     keys.binding().admit("the ciphertext", &outputs.binding)?;
     let graph = circuit.graph();
-    Ok(outputs
+    outputs
         .tensors
         .iter()
         .zip(&graph.outputs)
         .map(|(tensor, output)| {
-            let delta = circuit.cipher(graph.value(output.value)).delta();
-            let integers: Vec<i64> = phases(&keys.big(), tensor)
+            let value = graph.value(output.value);
+            let delta = circuit.cipher(value).delta();
+            let integers: Vec<i64> = phases(&keys.lwe(circuit.key_of(value))?, tensor)
                 .into_iter()
                 .enumerate()
                 .map(|(i, phase)| encode::decode(output, delta, tensor.channel(i), phase))
                 .collect();
             let mut shape = tensor.shape.clone();
             shape[0] = tensor.rows;
-            ArrayD::from_shape_vec(IxDyn(&shape), integers).expect("one integer per ciphertext")
+            Ok(ArrayD::from_shape_vec(IxDyn(&shape), integers).expect("one integer per ciphertext"))
         })
-        .collect())
+        .collect()
 }
 
 /// Phases `b − ⟨a, s⟩` of all ciphertexts of a tensor.

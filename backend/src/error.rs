@@ -68,6 +68,13 @@ pub enum Error {
     )]
     OtherKey { what: String, got: KeyId, wanted: KeyId },
 
+    #[error("the {whose} key given has no {key}, which the circuit uses")]
+    #[diagnostic(
+        code("backend::missing-key"),
+        help("the keys were made for another version of the circuit: run `fhe-run keygen` for this one")
+    )]
+    MissingKey { whose: &'static str, key: String },
+
     #[error("one row of this circuit needs {needed} bytes of ciphertexts and tables, the limit is {limit}")]
     #[diagnostic(
         code("backend::too-much-memory"),

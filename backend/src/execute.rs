@@ -5,13 +5,14 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fhe_ir::{Id, Key, Op, Value};
+use fhe_ir::stats::peak_ciphertext_bytes;
+use fhe_ir::{Id, Op, Value};
 
 use crate::circuit::Circuit;
 use crate::encode::Lookup;
 use crate::encrypt::{EncryptedInputs, EncryptedOutputs};
 use crate::error::Error;
-use crate::keys::{ServerKeys, Sizes};
+use crate::keys::ServerKeys;
 use crate::linear;
 use crate::progress::{Progress, Step};
 use crate::tensor::Tensor;
@@ -32,7 +33,7 @@ pub fn evaluate(
     inputs: &EncryptedInputs,
     progress: Progress<'_>,
 ) -> Result<EncryptedOutputs, Error> {
-    let batch = (BATCH_BYTES / peak_bytes(circuit).max(1)).max(1) as usize;
+    let batch = (BATCH_BYTES / peak_ciphertext_bytes(circuit.graph()).max(1)).max(1) as usize;
     run(circuit, keys, inputs, batch, progress, &mut |_, _| {})
 }
 
@@ -55,12 +56,13 @@ fn run(
     progress: Progress<'_>,
     observer: Observer<'_>,
 ) -> Result<EncryptedOutputs, Error> {
-    let needed = peak_bytes(circuit).saturating_add(largest_lookup_bytes(circuit));
+    let needed = peak_ciphertext_bytes(circuit.graph()).saturating_add(largest_lookup_bytes(circuit));
     if needed > MAX_ROW_BYTES {
         return Err(Error::TooMuchMemory { needed, limit: MAX_ROW_BYTES });
     }
-    circuit.admit("the evaluation key", &keys.binding)?;
-    keys.binding.admit("the ciphertext", &inputs.binding)?;
+    circuit.admit("the evaluation key", keys.binding())?;
+    keys.binding().admit("the ciphertext", &inputs.binding)?;
+    keys.admit(circuit.keys())?;
     let total = (circuit.lookups() * inputs.rows) as u64;
     let count = AtomicU64::new(0);
     let report = |more: usize| {
@@ -73,10 +75,9 @@ fn run(
     while start < inputs.rows {
         let rows = start..inputs.rows.min(start + batch);
         start = rows.end;
-        let outputs = evaluate_rows(circuit, keys, inputs, rows, &report, observer);
+        let outputs = evaluate_rows(circuit, keys, inputs, rows, &report, observer)?;
         parts.iter_mut().zip(outputs).for_each(|(parts, tensor)| parts.push(tensor));
     }
-    let words = Sizes::of(circuit.params()).big.to_lwe_size().0;
     let tensors = parts
         .into_iter()
         .zip(&circuit.graph().outputs)
@@ -84,8 +85,13 @@ fn run(
             if parts.len() == 1 {
                 return parts.remove(0);
             }
-            let shape = circuit.graph().value(output.value).shape.clone();
-            Tensor::new(inputs.rows, shape, words, parts.iter().flat_map(|p| p.data()).copied().collect())
+            let value = circuit.graph().value(output.value);
+            Tensor::new(
+                inputs.rows,
+                value.shape.clone(),
+                circuit.words(value),
+                parts.iter().flat_map(|p| p.data()).copied().collect(),
+            )
         })
         .collect();
     Ok(EncryptedOutputs { binding: inputs.binding, rows: inputs.rows, tensors })
@@ -98,7 +104,7 @@ fn evaluate_rows(
     rows: Range<usize>,
     report: &(dyn Fn(usize) + Sync),
     observer: Observer<'_>,
-) -> Vec<Tensor> {
+) -> Result<Vec<Tensor>, Error> {
     let graph = circuit.graph();
     let last_use = last_uses(circuit);
     let mut fresh = inputs.expand(circuit, rows).into_iter();
@@ -119,10 +125,14 @@ fn evaluate_rows(
             .collect();
         let tensor = match &value.op {
             Op::Input { .. } => fresh.next().expect("one tensor per input"),
-            Op::Keyswitch { .. } => keys.keyswitch(&operands[0], &|_| {}),
+            Op::Keyswitch { .. } => {
+                let key = circuit.keyswitch_key(value).expect("a keyswitch");
+                keys.keyswitch(&key, &operands[0], &|_| {})?
+            }
             Op::Pbs { .. } => {
+                let key = circuit.bootstrap_key(value).expect("a pbs");
                 let lookup = Lookup::new(graph, value).expect("checked: a pbs with ciphers");
-                keys.bootstrap(&operands[0], &lookup, report)
+                keys.bootstrap(&key, &operands[0], &lookup, report)?
             }
             _ => linear::apply(graph, value, operands, circuit.cipher(value).delta())
                 .expect("checked: the other ops of a circuit are linear"),
@@ -138,7 +148,7 @@ fn evaluate_rows(
             alive[id.index()] = None;
         }
     }
-    graph.outputs.iter().map(|o| alive[o.value.index()].clone().expect("outputs are kept")).collect()
+    Ok(graph.outputs.iter().map(|o| alive[o.value.index()].clone().expect("outputs are kept")).collect())
 }
 
 /// Number of the value that reads each value last; `usize::MAX` for outputs, `None` when nobody does.
@@ -154,32 +164,10 @@ fn last_uses(circuit: &Circuit) -> Vec<Option<usize>> {
 
 /// Bytes of the polynomials of the largest table: one per row of the table.
 fn largest_lookup_bytes(circuit: &Circuit) -> u64 {
-    let polynomial = 8 * u64::from(circuit.params().polynomial_size());
-    let rows = circuit.graph().values.iter().filter_map(|v| v.op.table());
-    rows.map(|t| circuit.graph().table(t).entries.nrows() as u64 * polynomial).max().unwrap_or(0)
-}
-
-/// Bytes of ciphertexts of one row that are alive together, at most.
-pub fn peak_bytes(circuit: &Circuit) -> u64 {
-    let last = last_uses(circuit);
-    let sizes = Sizes::of(circuit.params());
-    let bytes = |value: &Value| {
-        let words = match circuit.cipher(value).key {
-            Key::Big => sizes.big.to_lwe_size().0,
-            Key::Small => sizes.small.to_lwe_size().0,
-        };
-        8 * (value.elements() * words) as u64
+    let graph = circuit.graph();
+    let bytes = |v: &Value| {
+        let polynomial = 8 * u64::from(graph.param(circuit.cipher(v).params).polynomial_size());
+        Some(graph.table(v.op.table()?).entries.nrows() as u64 * polynomial)
     };
-    let values = &circuit.graph().values;
-    let (mut alive, mut peak) = (0, 0);
-    for (i, value) in values.iter().enumerate() {
-        alive += bytes(value);
-        peak = peak.max(alive);
-        let freed = (0..=i).filter(|&j| match last[j] {
-            Some(by) => by == i,
-            None => j == i,
-        });
-        alive -= freed.map(|j| bytes(&values[j])).sum::<u64>();
-    }
-    peak
+    graph.values.iter().filter_map(bytes).max().unwrap_or(0)
 }

@@ -1,7 +1,7 @@
 //! Files of keys and ciphertexts: one header, raw little-endian words behind it.
 //!
-//! A header says kind, version, circuit, key, length and checksum. Lengths are computed from the circuit's parameter
-//! set and compared before anything is allocated, so a damaged or hostile file costs no more memory than an honest
+//! A header says kind, version, circuit, key, length and checksum. Lengths are computed from the circuit's keys and
+//! compared before anything is allocated, so a damaged or hostile file costs no more memory than an honest
 //! one. The checksum finds damage; it does not say who wrote the file.
 //!
 //! What is written replaces only an empty file or one of its own kind, and never a device or link.
@@ -10,18 +10,19 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use fhe_ir::SecretKey;
 use tfhe::core_crypto::commons::math::random::Seed;
 use zeroize::Zeroizing;
 
 use crate::circuit::{Binding, Circuit, Digest, KeyId};
-use crate::encrypt::{EncryptedInputs, EncryptedOutputs};
+use crate::encrypt::{EncryptedInputs, EncryptedOutputs, InputGroup};
 use crate::error::Error;
-use crate::keys::{EvaluationKeys, SecretKeys, Sizes};
+use crate::keys::{EvaluationKeys, SecretKeys, SeededKey, bootstrap_words, keyswitch_words};
 use crate::output::{self, Form};
 use crate::tensor::Tensor;
 
 const MAGIC: [u8; 8] = *b"fhe-run\0";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: usize = 8 + 4 + 4 + 32 + 16 + 8 + 32;
 
 /// What a file holds.
@@ -64,8 +65,9 @@ impl Kind {
 /// Writes a secret key, readable by its owner alone; an existing one is replaced only with `force`.
 pub fn write_secret(path: &Path, keys: &SecretKeys, force: bool) -> Result<(), Error> {
     admit_secret(path, force)?;
-    let (big, small) = keys.bits();
-    let payload: Zeroizing<Vec<u8>> = Zeroizing::new(big.iter().chain(small).map(|bit| *bit as u8).collect());
+    // Counted first: a vector that grows leaves copies behind.
+    let mut payload = Zeroizing::new(Vec::with_capacity(keys.all_bits().count()));
+    payload.extend(keys.all_bits().map(|bit| bit as u8));
     write(path, Kind::SecretKey, keys.binding(), &[&payload])
 }
 
@@ -87,61 +89,78 @@ pub fn admit_secret(path: &Path, force: bool) -> Result<(), Error> {
 
 /// Reads a secret key of the circuit.
 pub fn read_secret(path: &Path, circuit: &Circuit) -> Result<SecretKeys, Error> {
-    let sizes = Sizes::of(circuit.params());
-    let (big, small) = (sizes.big.0, sizes.small.0);
-    let (binding, payload) = read(path, Kind::SecretKey, circuit, |len| len == (big + small) as u64)?;
+    let keys = &circuit.keys().secret;
+    let bits = keys.iter().map(|key| u64::from(key.dimension())).sum::<u64>();
+    let (binding, payload) = read(path, Kind::SecretKey, circuit, |len| len == bits)?;
     if payload.iter().any(|bit| *bit > 1) {
         return Err(Error::BadContents { path: path.into(), why: "a key bit is neither 0 nor 1".into() });
     }
     let words = |bits: &[u8]| Zeroizing::new(bits.iter().map(|b| u64::from(*b)).collect::<Vec<u64>>());
-    Ok(SecretKeys::from_bits(binding, circuit.params(), words(&payload[..big]), words(&payload[big..])))
+    let mut rest = payload.as_slice();
+    let bits = |key: &SecretKey| {
+        let (mine, others) = rest.split_at(key.dimension() as usize);
+        rest = others;
+        (*key, words(mine))
+    };
+    Ok(SecretKeys::from_bits(binding, keys.iter().map(bits).collect()))
 }
 
 /// Writes an evaluation key.
 pub fn write_evaluation(path: &Path, keys: &EvaluationKeys) -> Result<(), Error> {
-    write(
-        path,
-        Kind::EvaluationKey,
-        &keys.binding,
-        &[
-            &keys.bootstrap_seed.0.to_le_bytes(),
-            &keys.keyswitch_seed.0.to_le_bytes(),
-            &bytes_of(&keys.bootstrap),
-            &bytes_of(&keys.keyswitch),
-        ],
-    )
+    let bootstrap = keys.bootstrap.iter().flat_map(|k| seeded_bytes(k.seed, &k.bodies));
+    let keyswitch = keys.keyswitch.iter().flat_map(|k| seeded_bytes(k.seed, &k.bodies));
+    let parts: Vec<Vec<u8>> = bootstrap.chain(keyswitch).collect();
+    write(path, Kind::EvaluationKey, &keys.binding, &parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
 
 /// Reads an evaluation key of the circuit.
 pub fn read_evaluation(path: &Path, circuit: &Circuit) -> Result<EvaluationKeys, Error> {
-    let sizes = Sizes::of(circuit.params());
-    let wanted = EvaluationKeys::bytes(circuit.params());
+    let keys = circuit.keys();
+    let wanted = EvaluationKeys::bytes(keys);
     let (binding, payload) = read(path, Kind::EvaluationKey, circuit, |len| len == wanted)?;
-    let (seeds, words) = payload.split_at(32);
-    let (bootstrap, keyswitch) = words.split_at(8 * sizes.bootstrap_words());
-    Ok(EvaluationKeys {
-        binding,
-        params: *circuit.params(),
-        bootstrap_seed: seed_of(&seeds[..16]),
-        bootstrap: words_of(bootstrap),
-        keyswitch_seed: seed_of(&seeds[16..]),
-        keyswitch: words_of(keyswitch),
-    })
+    let mut rest = payload.as_slice();
+    let mut next = |words| {
+        let (seed, bodies);
+        (seed, bodies, rest) = seeded_of(rest, words);
+        (seed, bodies)
+    };
+    let mut all = EvaluationKeys { binding, bootstrap: vec![], keyswitch: vec![] };
+    for key in &keys.bootstrap {
+        let (seed, bodies) = next(bootstrap_words(key));
+        all.bootstrap.push(SeededKey { key: *key, seed, bodies });
+    }
+    for key in &keys.keyswitch {
+        let (seed, bodies) = next(keyswitch_words(key));
+        all.keyswitch.push(SeededKey { key: *key, seed, bodies });
+    }
+    Ok(all)
 }
 
 /// Writes encrypted inputs.
 pub fn write_inputs(path: &Path, inputs: &EncryptedInputs) -> Result<(), Error> {
     let rows = (inputs.rows as u64).to_le_bytes();
-    write(path, Kind::Inputs, &inputs.binding, &[&rows, &inputs.seed.0.to_le_bytes(), &bytes_of(&inputs.bodies)])
+    let groups: Vec<Vec<u8>> = inputs.groups.iter().flat_map(|g| seeded_bytes(g.seed, &g.bodies)).collect();
+    let parts: Vec<&[u8]> = std::iter::once(rows.as_slice()).chain(groups.iter().map(Vec::as_slice)).collect();
+    write(path, Kind::Inputs, &inputs.binding, &parts)
 }
 
 /// Reads encrypted inputs of the circuit.
 pub fn read_inputs(path: &Path, circuit: &Circuit) -> Result<EncryptedInputs, Error> {
     let row = circuit.input_bytes();
-    let whole_rows = |len: u64| len.checked_sub(24).is_some_and(|l| l % row == 0);
+    let keys = circuit.inputs_by_key();
+    let front = 8 + 16 * keys.len();
+    let whole_rows = |len: u64| len.checked_sub(front as u64).is_some_and(|l| l % row == 0);
     let (binding, payload) = read(path, Kind::Inputs, circuit, whole_rows)?;
-    let rows = rows_of(path, &payload, 24, row)?;
-    Ok(EncryptedInputs { binding, rows, seed: seed_of(&payload[8..24]), bodies: words_of(&payload[24..]) })
+    let rows = rows_of(path, &payload, front, row)?;
+    let ids = circuit.graph().inputs();
+    let mut rest = &payload[8..];
+    let group = |(_, inputs): &(_, Vec<usize>)| {
+        let elements = inputs.iter().map(|i| circuit.graph().value(ids[*i]).elements()).sum::<usize>();
+        let (seed, bodies);
+        (seed, bodies, rest) = seeded_of(rest, rows * elements);
+        InputGroup { seed, bodies }
+    };
+    Ok(EncryptedInputs { binding, rows, groups: keys.iter().map(group).collect() })
 }
 
 /// Writes encrypted outputs.
@@ -158,7 +177,6 @@ pub fn read_outputs(path: &Path, circuit: &Circuit) -> Result<EncryptedOutputs, 
     let whole_rows = |len: u64| len.checked_sub(8).is_some_and(|l| l % row == 0);
     let (binding, payload) = read(path, Kind::Outputs, circuit, whole_rows)?;
     let rows = rows_of(path, &payload, 8, row)?;
-    let words = Sizes::of(circuit.params()).big.to_lwe_size().0;
     let mut rest = &payload[8..];
     let tensors = circuit
         .graph()
@@ -166,6 +184,7 @@ pub fn read_outputs(path: &Path, circuit: &Circuit) -> Result<EncryptedOutputs, 
         .iter()
         .map(|output| {
             let value = circuit.graph().value(output.value);
+            let words = circuit.words(value);
             let (mine, others) = rest.split_at(8 * rows * value.elements() * words);
             rest = others;
             Tensor::new(rows, value.shape.clone(), words, words_of(mine))
@@ -190,6 +209,18 @@ fn bytes_of(words: &[u64]) -> Vec<u8> {
 
 fn words_of(bytes: &[u8]) -> Vec<u64> {
     bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect()
+}
+
+/// A seed and the bodies that go with it, in two parts.
+fn seeded_bytes(seed: Seed, bodies: &[u64]) -> [Vec<u8>; 2] {
+    [seed.0.to_le_bytes().to_vec(), bytes_of(bodies)]
+}
+
+/// A seed, that many words, and the rest; the length was compared before.
+fn seeded_of(bytes: &[u8], words: usize) -> (Seed, Vec<u64>, &[u8]) {
+    let (seed, rest) = bytes.split_at(size_of::<u128>());
+    let (mine, others) = rest.split_at(8 * words);
+    (seed_of(seed), words_of(mine), others)
 }
 
 fn seed_of(bytes: &[u8]) -> Seed {

@@ -1,12 +1,13 @@
 //! Keys: the client's secret keys, the evaluation keys that travel, the server's expanded form of them.
 
-use fhe_ir::{ParamSet, Variance};
+use fhe_ir::{BootstrapKey, CircuitKeys, KeyswitchKey, SecretKey, Variance};
 use tfhe::core_crypto::commons::generators::DeterministicSeeder;
 use tfhe::core_crypto::commons::math::random::Seed;
 use tfhe::core_crypto::prelude::*;
 use zeroize::Zeroizing;
 
 use crate::circuit::{Binding, Circuit, KeyId};
+use crate::error::Error;
 use crate::fft;
 use crate::keyswitch::PackedKey;
 use crate::progress::{Progress, Step};
@@ -59,59 +60,46 @@ pub(crate) fn native() -> CiphertextModulus<u64> {
     CiphertextModulus::new_native()
 }
 
-/// Sizes of a parameter set in the crate's types.
-#[derive(Clone, Copy)]
-pub(crate) struct Sizes {
-    pub(crate) small: LweDimension,
-    pub(crate) big: LweDimension,
-    pub(crate) glwe: GlweSize,
-    pub(crate) polynomial: PolynomialSize,
-    pub(crate) pbs: (DecompositionBaseLog, DecompositionLevelCount),
-    pub(crate) ks: (DecompositionBaseLog, DecompositionLevelCount),
+/// Sizes of a big key in the crate's types.
+pub(crate) fn glwe_sizes(key: SecretKey) -> (GlweSize, PolynomialSize) {
+    match key {
+        SecretKey::Glwe { glwe_dimension, log2_polynomial_size } => {
+            (GlweDimension(glwe_dimension as usize).to_glwe_size(), PolynomialSize(1 << log2_polynomial_size))
+        }
+        // An LWE key of dimension n is a GLWE key of polynomials of size 1.
+        SecretKey::Lwe { dimension } => (GlweDimension(dimension as usize).to_glwe_size(), PolynomialSize(1)),
+    }
 }
 
-impl Sizes {
-    pub(crate) fn of(params: &ParamSet) -> Self {
-        let decomposition = |d: fhe_ir::Decomposition| {
-            (DecompositionBaseLog(d.base_log as usize), DecompositionLevelCount(d.level as usize))
-        };
-        Self {
-            small: LweDimension(params.lwe_dimension as usize),
-            big: LweDimension(params.big_dimension() as usize),
-            glwe: GlweDimension(params.glwe_dimension as usize).to_glwe_size(),
-            polynomial: PolynomialSize(params.polynomial_size() as usize),
-            pbs: decomposition(params.pbs),
-            ks: decomposition(params.ks),
-        }
-    }
+fn dimension(key: SecretKey) -> LweDimension {
+    LweDimension(key.dimension() as usize)
+}
 
-    /// Words of a seeded bootstrap key: one body polynomial per GGSW row.
-    pub(crate) fn bootstrap_words(self) -> usize {
-        self.small.0 * self.pbs.1.0 * self.glwe.0 * self.polynomial.0
-    }
+fn decomposition(d: fhe_ir::Decomposition) -> (DecompositionBaseLog, DecompositionLevelCount) {
+    (DecompositionBaseLog(d.base_log as usize), DecompositionLevelCount(d.level as usize))
+}
 
-    /// Words of a seeded keyswitch key: one body per level and bit of the big key.
-    pub(crate) fn keyswitch_words(self) -> usize {
-        self.big.0 * self.ks.1.0
-    }
+/// Words of a seeded bootstrap key: one body polynomial per GGSW row.
+pub(crate) fn bootstrap_words(key: &BootstrapKey) -> usize {
+    let (glwe, polynomial) = glwe_sizes(key.to());
+    key.lwe_dimension as usize * key.pbs.level as usize * glwe.0 * polynomial.0
+}
+
+/// Words of a seeded keyswitch key: one body per level and bit of the key that ciphertexts come from.
+pub(crate) fn keyswitch_words(key: &KeyswitchKey) -> usize {
+    dimension(key.from).0 * key.ks.level as usize
 }
 
 /// The client's keys: whoever has them can read everything. Wiped from memory when dropped.
 pub struct SecretKeys {
     binding: Binding,
-    polynomial_size: PolynomialSize,
-    big: Zeroizing<Vec<u64>>,
-    small: Zeroizing<Vec<u64>>,
+    keys: Vec<(SecretKey, Zeroizing<Vec<u64>>)>,
 }
 
 impl SecretKeys {
-    pub(crate) fn from_bits(
-        binding: Binding,
-        params: &ParamSet,
-        big: Zeroizing<Vec<u64>>,
-        small: Zeroizing<Vec<u64>>,
-    ) -> Self {
-        Self { binding, polynomial_size: Sizes::of(params).polynomial, big, small }
+    /// Keys with their bits.
+    pub(crate) fn from_bits(binding: Binding, keys: Vec<(SecretKey, Zeroizing<Vec<u64>>)>) -> Self {
+        Self { binding, keys }
     }
 
     /// Circuit and name.
@@ -119,34 +107,40 @@ impl SecretKeys {
         &self.binding
     }
 
-    pub(crate) fn glwe(&self) -> GlweSecretKey<&[u64]> {
-        GlweSecretKey::from_container(self.big.as_slice(), self.polynomial_size)
+    fn bits(&self, key: SecretKey) -> Result<&[u64], Error> {
+        let found = self.keys.iter().find(|(k, _)| *k == key);
+        let missing = || Error::MissingKey { whose: "secret", key: format!("key {key}") };
+        found.map(|(_, bits)| bits.as_slice()).ok_or_else(missing)
     }
 
-    /// The big key as an LWE key.
-    pub(crate) fn big(&self) -> LweSecretKey<&[u64]> {
-        LweSecretKey::from_container(self.big.as_slice())
+    /// A big key.
+    pub(crate) fn glwe(&self, key: SecretKey) -> Result<GlweSecretKey<&[u64]>, Error> {
+        Ok(GlweSecretKey::from_container(self.bits(key)?, glwe_sizes(key).1))
     }
 
-    /// The small key.
-    pub(crate) fn small(&self) -> LweSecretKey<&[u64]> {
-        LweSecretKey::from_container(self.small.as_slice())
+    /// A key, a big one read as an LWE key.
+    pub(crate) fn lwe(&self, key: SecretKey) -> Result<LweSecretKey<&[u64]>, Error> {
+        Ok(LweSecretKey::from_container(self.bits(key)?))
     }
 
-    /// Bits of the big and of the small key.
-    pub(crate) fn bits(&self) -> (&[u64], &[u64]) {
-        (&self.big, &self.small)
+    /// Bits of all keys, in the order of the circuit's.
+    pub(crate) fn all_bits(&self) -> impl Iterator<Item = u64> {
+        self.keys.iter().flat_map(|(_, bits)| bits.iter().copied())
     }
 }
 
-/// The keys a server needs, compressed: public masks are replaced by the seeds they grow from.
+/// One evaluation key, compressed: public masks are replaced by the seed they grow from.
+pub(crate) struct SeededKey<K> {
+    pub(crate) key: K,
+    pub(crate) seed: Seed,
+    pub(crate) bodies: Vec<u64>,
+}
+
+/// The keys a server needs, compressed.
 pub struct EvaluationKeys {
     pub(crate) binding: Binding,
-    pub(crate) params: ParamSet,
-    pub(crate) bootstrap_seed: Seed,
-    pub(crate) bootstrap: Vec<u64>,
-    pub(crate) keyswitch_seed: Seed,
-    pub(crate) keyswitch: Vec<u64>,
+    pub(crate) bootstrap: Vec<SeededKey<BootstrapKey>>,
+    pub(crate) keyswitch: Vec<SeededKey<KeyswitchKey>>,
 }
 
 impl EvaluationKeys {
@@ -155,57 +149,76 @@ impl EvaluationKeys {
         &self.binding
     }
 
-    /// Bytes of a file of these keys, without its header.
-    pub fn bytes(params: &ParamSet) -> u64 {
-        let sizes = Sizes::of(params);
-        (2 * size_of::<u128>() + 8 * (sizes.bootstrap_words() + sizes.keyswitch_words())) as u64
+    /// Bytes of a file of a circuit's keys, without its header.
+    pub fn bytes(keys: &CircuitKeys) -> u64 {
+        let words = keys.bootstrap.iter().map(bootstrap_words).chain(keys.keyswitch.iter().map(keyswitch_words));
+        words.map(|words| (size_of::<u128>() + 8 * words) as u64).sum()
     }
 
     /// Expands the keys for execution.
     pub fn expand(&self, progress: Progress<'_>) -> ServerKeys {
-        let sizes = Sizes::of(&self.params);
-        let report = |done| progress(Step { what: "expanding keys", done, total: 3 });
+        let total = (self.bootstrap.len() + self.keyswitch.len()) as u64;
+        let mut done = 0;
+        let mut report = |more| {
+            done += more;
+            progress(Step { what: "expanding keys", done, total });
+        };
         report(0);
+        let mut keys = ServerKeys { binding: self.binding, bootstrap: vec![], keyswitch: vec![] };
+        for seeded in &self.bootstrap {
+            keys.bootstrap.push((seeded.key, seeded.expand()));
+            report(1);
+        }
+        for seeded in &self.keyswitch {
+            keys.keyswitch.push((seeded.key, seeded.expand()));
+            report(1);
+        }
+        keys
+    }
+}
+
+impl SeededKey<BootstrapKey> {
+    fn expand(&self) -> Rotator {
+        let ((glwe, polynomial), (base_log, level)) = (glwe_sizes(self.key.to()), decomposition(self.key.pbs));
         let standard = SeededLweBootstrapKey::from_container(
-            self.bootstrap.as_slice(),
-            sizes.glwe,
-            sizes.polynomial,
-            sizes.pbs.0,
-            sizes.pbs.1,
-            self.bootstrap_seed.into(),
+            self.bodies.as_slice(),
+            glwe,
+            polynomial,
+            base_log,
+            level,
+            self.seed.into(),
             native(),
         )
         .par_decompress_into_lwe_bootstrap_key();
-        report(1);
-        fft::transform(sizes.polynomial);
-        let mut bootstrap =
-            FourierLweBootstrapKey::new(sizes.small, sizes.glwe, sizes.polynomial, sizes.pbs.0, sizes.pbs.1);
+        fft::transform(polynomial);
+        let mut bootstrap = FourierLweBootstrapKey::new(dimension(self.key.from()), glwe, polynomial, base_log, level);
         par_convert_standard_lwe_bootstrap_key_to_fourier(&standard, &mut bootstrap);
         drop(standard);
-        let rotator = Rotator::new(&bootstrap);
-        drop(bootstrap);
-        report(2);
+        Rotator::new(&bootstrap)
+    }
+}
+
+impl SeededKey<KeyswitchKey> {
+    fn expand(&self) -> PackedKey {
+        let (base_log, level) = decomposition(self.key.ks);
         let keyswitch = SeededLweKeyswitchKey::from_container(
-            self.keyswitch.as_slice(),
-            sizes.ks.0,
-            sizes.ks.1,
-            sizes.small.to_lwe_size(),
-            self.keyswitch_seed.into(),
+            self.bodies.as_slice(),
+            base_log,
+            level,
+            dimension(self.key.to).to_lwe_size(),
+            self.seed.into(),
             native(),
         )
         .par_decompress_into_lwe_keyswitch_key();
-        let keyswitch = PackedKey::new(&keyswitch);
-        report(3);
-        ServerKeys { binding: self.binding, params: self.params, rotator, keyswitch }
+        PackedKey::new(&keyswitch)
     }
 }
 
 /// Evaluation keys ready for execution.
 pub struct ServerKeys {
-    pub(crate) binding: Binding,
-    pub(crate) params: ParamSet,
-    pub(crate) rotator: Rotator,
-    pub(crate) keyswitch: PackedKey,
+    binding: Binding,
+    bootstrap: Vec<(BootstrapKey, Rotator)>,
+    keyswitch: Vec<(KeyswitchKey, PackedKey)>,
 }
 
 impl ServerKeys {
@@ -213,82 +226,78 @@ impl ServerKeys {
     pub fn binding(&self) -> &Binding {
         &self.binding
     }
+
+    pub(crate) fn rotator(&self, key: &BootstrapKey) -> Result<&Rotator, Error> {
+        find(&self.bootstrap, key)
+    }
+
+    pub(crate) fn packed(&self, key: &KeyswitchKey) -> Result<&PackedKey, Error> {
+        find(&self.keyswitch, key)
+    }
+
+    /// Refuses a circuit that uses another key than these; to be asked before its work is begun.
+    pub(crate) fn admit(&self, keys: &CircuitKeys) -> Result<(), Error> {
+        keys.bootstrap.iter().try_for_each(|key| self.rotator(key).map(drop))?;
+        keys.keyswitch.iter().try_for_each(|key| self.packed(key).map(drop))
+    }
 }
 
-/// Makes a set of keys for a circuit: binary keys, Gaussian noise of the variances that the parameter set prescribes.
+fn find<'k, K: PartialEq + std::fmt::Display, V>(keys: &'k [(K, V)], key: &K) -> Result<&'k V, Error> {
+    let found = keys.iter().find(|(k, _)| k == key);
+    found.map(|(_, v)| v).ok_or_else(|| Error::MissingKey { whose: "evaluation", key: key.to_string() })
+}
+
+/// Makes the keys of a circuit, each distinct one once: binary keys, Gaussian noise of the least variance that the
+/// circuit's security curve allows at their dimension.
 pub fn generate(
     circuit: &Circuit,
     randomness: &mut Randomness,
     progress: Progress<'_>,
 ) -> (SecretKeys, EvaluationKeys) {
-    let params = *circuit.params();
-    let sizes = Sizes::of(&params);
+    let CircuitKeys { secret, bootstrap, keyswitch } = circuit.keys();
     let seeder = randomness.seeder();
-    let report = |done| progress(Step { what: "making keys", done, total: 3 });
+    let total = (1 + bootstrap.len() + keyswitch.len()) as u64;
+    let mut done = 0;
+    let mut report = |more| {
+        done += more;
+        progress(Step { what: "making keys", done, total });
+    };
     report(0);
 
     let binding = Binding { circuit: circuit.digest(), key: KeyId(seeder.seed().0.to_le_bytes()) };
     let mut generator = SecretRandomGenerator::<DefaultRandomGenerator>::new(seeder.seed());
     // The crate fills the vectors in place; its generator's state and its own temporaries are not wiped.
-    let big: GlweSecretKeyOwned<u64> = allocate_and_generate_new_binary_glwe_secret_key(
-        sizes.glwe.to_glwe_dimension(),
-        sizes.polynomial,
-        &mut generator,
-    );
-    let small: LweSecretKeyOwned<u64> = allocate_and_generate_new_binary_lwe_secret_key(sizes.small, &mut generator);
-    let secret = SecretKeys::from_bits(
-        binding,
-        &params,
-        Zeroizing::new(big.into_container()),
-        Zeroizing::new(small.into_container()),
-    );
+    let mut bits = |key: SecretKey| {
+        let (glwe, polynomial) = glwe_sizes(key);
+        let secret: GlweSecretKeyOwned<u64> =
+            allocate_and_generate_new_binary_glwe_secret_key(glwe.to_glwe_dimension(), polynomial, &mut generator);
+        (key, Zeroizing::new(secret.into_container()))
+    };
+    let secret = SecretKeys::from_bits(binding, secret.iter().map(|key| bits(*key)).collect());
     report(1);
 
-    let (bootstrap_seed, keyswitch_seed) = (seeder.seed(), seeder.seed());
-    let mut bootstrap = SeededLweBootstrapKey::new(
-        0u64,
-        sizes.glwe,
-        sizes.polynomial,
-        sizes.pbs.0,
-        sizes.pbs.1,
-        sizes.small,
-        bootstrap_seed.into(),
-        native(),
-    );
-    par_generate_seeded_lwe_bootstrap_key(
-        &secret.small(),
-        &secret.glwe(),
-        &mut bootstrap,
-        gaussian(params.big_variance()),
-        seeder,
-    );
-    report(2);
-
-    let mut keyswitch = SeededLweKeyswitchKey::new(
-        0u64,
-        sizes.ks.0,
-        sizes.ks.1,
-        sizes.big,
-        sizes.small,
-        keyswitch_seed.into(),
-        native(),
-    );
-    generate_seeded_lwe_keyswitch_key(
-        &secret.big(),
-        &secret.small(),
-        &mut keyswitch,
-        gaussian(params.small_variance()),
-        seeder,
-    );
-    report(3);
-
-    let evaluation = EvaluationKeys {
-        binding,
-        params,
-        bootstrap_seed,
-        bootstrap: bootstrap.into_container(),
-        keyswitch_seed,
-        keyswitch: keyswitch.into_container(),
-    };
+    let seeds: Vec<Seed> = (0..bootstrap.len() + keyswitch.len()).map(|_| seeder.seed()).collect();
+    let (bootstrap_seeds, keyswitch_seeds) = seeds.split_at(bootstrap.len());
+    let noise = |key: SecretKey| gaussian(circuit.fresh_variance(key));
+    let lwe = |key: SecretKey| secret.lwe(key).expect("made above: values under it name it");
+    let mut evaluation = EvaluationKeys { binding, bootstrap: vec![], keyswitch: vec![] };
+    for (key, seed) in bootstrap.iter().zip(bootstrap_seeds) {
+        let ((glwe, polynomial), (base_log, level)) = (glwe_sizes(key.to()), decomposition(key.pbs));
+        let (small, seed) = (dimension(key.from()), *seed);
+        let mut made =
+            SeededLweBootstrapKey::new(0u64, glwe, polynomial, base_log, level, small, seed.into(), native());
+        let big = secret.glwe(key.to()).expect("made above: values under it name it");
+        par_generate_seeded_lwe_bootstrap_key(&lwe(key.from()), &big, &mut made, noise(key.to()), seeder);
+        evaluation.bootstrap.push(SeededKey { key: *key, seed, bodies: made.into_container() });
+        report(1);
+    }
+    for (key, seed) in keyswitch.iter().zip(keyswitch_seeds) {
+        let ((base_log, level), seed) = (decomposition(key.ks), *seed);
+        let (from, to) = (dimension(key.from), dimension(key.to));
+        let mut made = SeededLweKeyswitchKey::new(0u64, base_log, level, from, to, seed.into(), native());
+        generate_seeded_lwe_keyswitch_key(&lwe(key.from), &lwe(key.to), &mut made, noise(key.to), seeder);
+        evaluation.keyswitch.push(SeededKey { key: *key, seed, bodies: made.into_container() });
+        report(1);
+    }
     (secret, evaluation)
 }

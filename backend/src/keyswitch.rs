@@ -3,9 +3,11 @@
 //! `out = (0, …, 0, b) − Σ digit·key row`, where the digits are the signed decomposition of the mask: bit for bit what
 //! `tfhe` computes one ciphertext at a time, but a row of the key is read once for many ciphertexts.
 
+use fhe_ir::KeyswitchKey;
 use rayon::prelude::*;
 use tfhe::core_crypto::prelude::*;
 
+use crate::error::Error;
 use crate::gemm::{LANES, Lane, TILE, Term, combine};
 use crate::keys::ServerKeys;
 use crate::tensor::Tensor;
@@ -16,9 +18,15 @@ const BATCH: usize = 64;
 const ROWS: usize = 128;
 
 impl ServerKeys {
-    /// Brings all elements of a tensor from the big key to the small one; `done` is told how many after each batch.
-    pub fn keyswitch(&self, x: &Tensor, done: &(dyn Fn(usize) + Sync)) -> Tensor {
-        self.keyswitch.switch(x, done)
+    /// Brings all elements of a tensor from one key to another; `done` is told how many after each batch.
+    ///
+    /// # Errors
+    /// When these keys have none like `key`.
+    ///
+    /// # Panics
+    /// When the tensor is not under the key that `key` leads from.
+    pub fn keyswitch(&self, key: &KeyswitchKey, x: &Tensor, done: &(dyn Fn(usize) + Sync)) -> Result<Tensor, Error> {
+        Ok(self.packed(key)?.switch(x, done))
     }
 }
 

@@ -56,7 +56,7 @@ pub fn measure(
     let outputs = evaluate_observed(circuit, keys, &encrypted, progress, &mut |id, tensor| {
         measurements.push(observed.value(id, tensor));
     })?;
-    Ok((measurements, outputs))
+    Ok((measurements.into_iter().collect::<Result<_, _>>()?, outputs))
 }
 
 struct Observed<'a> {
@@ -72,7 +72,7 @@ struct Observed<'a> {
 }
 
 impl Observed<'_> {
-    fn value(&mut self, id: Id<Value>, tensor: &Tensor) -> Measurement {
+    fn value(&mut self, id: Id<Value>, tensor: &Tensor) -> Result<Measurement, Error> {
         let value = self.circuit.graph().value(id);
         let cipher = self.circuit.cipher(value);
         let mut misread = 0;
@@ -83,11 +83,13 @@ impl Observed<'_> {
                 Tensor::new(tensor.rows, tensor.shape.clone(), 1, words)
             }
             Op::Keyswitch { x, .. } => {
-                self.small.insert(id.index(), tensor.clone());
+                if cipher.key == Key::Small {
+                    self.small.insert(id.index(), tensor.clone());
+                }
                 self.integers[x.index()].clone()
             }
             Op::Pbs { x, .. } => {
-                let (integers, wrong) = self.read(value, *x);
+                let (integers, wrong) = self.read(value, *x)?;
                 misread = wrong;
                 integers
             }
@@ -96,7 +98,7 @@ impl Observed<'_> {
                 linear::apply(self.circuit.graph(), value, operands, 1).expect("checked: linear")
             }
         };
-        let key = if cipher.key == Key::Big { self.secret.big() } else { self.secret.small() };
+        let key = self.secret.lwe(self.circuit.key_of(value))?;
         let delta = cipher.delta();
         let mut sums = Sums::default();
         for (i, (phase, integer)) in phases(&key, tensor).into_iter().zip(integers.data()).enumerate() {
@@ -106,20 +108,20 @@ impl Observed<'_> {
             sums.add(error, log2_sd.exp2());
         }
         self.integers.push(integers);
-        sums.finish(id, misread)
+        Ok(sums.finish(id, misread))
     }
 
     /// Entries that the table really read, and how many of them are not those of the noiseless phase.
-    fn read(&self, value: &Value, x: Id<Value>) -> (Tensor, u64) {
+    fn read(&self, value: &Value, x: Id<Value>) -> Result<(Tensor, u64), Error> {
         let graph = self.circuit.graph();
         let Op::Pbs { table, domain, .. } = &value.op else { unreachable!("called on a pbs") };
         let table = graph.table(*table);
         let lookup = Lookup::new(graph, value).expect("checked: a pbs with ciphers");
         let span = self.circuit.cipher(graph.value(x)).span;
         let reader = Reader { width: domain.width, boxes: table.boxes() as u64, span };
-        let n = self.circuit.params().polynomial_size();
+        let n = graph.param(self.circuit.cipher(value).params).polynomial_size();
         let small = &self.small[&x.index()];
-        let key = self.secret.small();
+        let key = self.secret.lwe(self.circuit.key_of(graph.value(x)))?;
         let mut misread = 0;
         let words = (0..small.len())
             .map(|i| {
@@ -132,7 +134,7 @@ impl Observed<'_> {
                 entry as u64
             })
             .collect();
-        (Tensor::new(small.rows, small.shape.clone(), 1, words), misread)
+        Ok((Tensor::new(small.rows, small.shape.clone(), 1, words), misread))
     }
 }
 

@@ -128,7 +128,7 @@ impl Statistics {
             ciphertext_bytes: keys.secret.iter().map(|key| key.ciphertext_bytes()).max().unwrap_or(0),
             inputs: graph.inputs().iter().map(|i| graph.value(*i).elements() as u64).sum(),
             outputs: graph.outputs.iter().map(|o| graph.value(o.value).elements() as u64).sum(),
-            peak_ciphertext_bytes: peak_bytes(graph),
+            peak_ciphertext_bytes: peak_ciphertext_bytes(graph),
         }
     }
 }
@@ -247,13 +247,15 @@ fn per_set(graph: &Graph) -> (Vec<u64>, Vec<u64>) {
     counts
 }
 
-/// Largest number of bytes alive at once when values are freed after their last use, each under its own key.
-fn peak_bytes(graph: &Graph) -> u64 {
+/// Bytes of the ciphertexts of one row that are alive at once, at most, when values are freed after their last use; each
+/// counts under its own key.
+pub fn peak_ciphertext_bytes(graph: &Graph) -> u64 {
     let bytes = |value: &Value| {
         let of_one = value.cipher.as_ref().map_or(0, |c| graph.secret_key(c).ciphertext_bytes());
         u128::from(of_one) * value.elements() as u128
     };
-    let mut last = vec![0; graph.values.len()];
+    // A value that nobody reads is freed at once.
+    let mut last: Vec<_> = (0..graph.values.len()).collect();
     for (id, value) in graph.iter() {
         value.op.operands().iter().for_each(|o| last[o.index()] = id.index());
     }
@@ -263,6 +265,7 @@ fn peak_bytes(graph: &Graph) -> u64 {
         alive += bytes(value);
         peak = peak.max(alive);
         let mut operands = value.op.operands();
+        operands.push(id);
         operands.sort_unstable();
         operands.dedup();
         for operand in operands {

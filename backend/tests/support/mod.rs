@@ -20,7 +20,7 @@ pub const PARAMS: ParamSet = ParamSet {
     ks: Decomposition { base_log: 3, level: 5 },
 };
 
-/// Keys for [`PARAMS`] and [`DIGEST`].
+/// Keys for [`PARAMS`] and [`DIGEST`]: those of a circuit with a table.
 pub struct Keys {
     pub secret: SecretKeys,
     pub evaluation: EvaluationKeys,
@@ -30,7 +30,8 @@ pub struct Keys {
 pub static KEYS: LazyLock<Keys> = LazyLock::new(|| {
     let mut b = Build::new("keys");
     let x = b.input(&[1, 1], 0, 1, 4);
-    b.output(x, Read::Exact);
+    let y = b.map(x, |v| v, 4);
+    b.output(y, Read::Exact);
     let mut randomness = Randomness::insecure_deterministic(1);
     let (secret, evaluation) = generate(&b.circuit(), &mut randomness, &silent);
     let server = evaluation.expand(&silent);
