@@ -77,8 +77,12 @@ pub fn statistics(report: &Report) -> String {
     );
     table(&mut text, s);
     let _ = writeln!(text, "\ndepth     {} bootstraps in a row, widest level {}", s.depth, s.widest_level);
-    for p in &s.parameters {
-        let _ = writeln!(text, "params    {p}");
+    for (i, p) in s.parameters.iter().enumerate() {
+        let count = |of: &[u64]| of.get(i).copied().unwrap_or(0);
+        let counts = (count(&s.bootstraps_per_set), count(&s.keyswitches_per_set));
+        let counts =
+            if s.parameters.len() > 1 { format!("   {} pbs, {} ks", counts.0, counts.1) } else { String::new() };
+        let _ = writeln!(text, "params    {p}{counts}");
     }
     let _ = writeln!(
         text,

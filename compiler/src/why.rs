@@ -110,6 +110,9 @@ fn of_reading(text: &mut String, r: &ReadingWhy) {
     };
     let _ = writeln!(text, "    noise   sd 2^{:.2} when it is read, {bound}", r.log2_sd);
     let _ = writeln!(text, "    parts   {}", in_words(&r.shares));
+    if let Some(set) = &r.set {
+        let _ = writeln!(text, "    keys    {set}");
+    }
     let decides = if r.decides {
         "yes: no other read comes closer to its bound"
     } else {

@@ -25,6 +25,7 @@ pub mod params;
 pub mod pass;
 mod peephole;
 pub mod pipeline;
+mod predicted;
 pub mod quantize;
 pub mod range_analysis;
 pub mod recognise_grids;

@@ -1,12 +1,13 @@
 //! Why a value of a circuit is as wide, as noisy and as likely to be misread as it is, and what one bit less would buy.
 
-use fhe_ir::{Graph, Id, Interval, Op, Value};
+use fhe_ir::{Graph, Id, Interval, Key, Op, Value};
 use serde::Serialize;
 
 use crate::growth::Norm2;
 use crate::options::{Options, Rounding};
 use crate::params::{Constraint, ConstraintReport, Share, Sources, evaluate};
 use crate::pass::Notes;
+use crate::predicted;
 use crate::regions::{Reading, Regions};
 use crate::select_params::{COST_MODEL, NOISE_MODEL, requirements};
 use crate::terms::{Term, terms, widest_channel};
@@ -101,9 +102,12 @@ pub struct ReadingWhy {
     pub log2_p_fail: f64,
     /// Parts of the variance, the largest first.
     pub shares: Vec<Share>,
+    /// The parameter set of the table's bootstrap, in a circuit with several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
     /// Whether this read decides the parameters: none comes closer to its bound.
     pub decides: bool,
-    /// What one bit less would buy.
+    /// What one bit less would buy; nothing is said in a circuit with several parameter sets.
     pub one_bit_less: Vec<Bargain>,
 }
 
@@ -150,24 +154,32 @@ pub fn why(graph: &Graph, options: &Options, notes: &Notes, asked: &str) -> Resu
 /// Values that a name stands for; a keyswitch stands for what it switches.
 fn named(graph: &Graph, asked: &str) -> Vec<Id<Value>> {
     let of = |matches: &dyn Fn(&Value) -> bool| -> Vec<_> {
-        let own = |v: &Value| !matches!(v.op, Op::Keyswitch { .. }) && matches(v);
+        let own = |v: &Value| !in_front_of_tables(v) && matches(v);
         graph.iter().filter(|(_, v)| own(v)).map(|(id, _)| id).collect()
     };
     let value = asked.strip_prefix('%').unwrap_or(asked);
     let by_node = of(&|v| v.from.first().is_some_and(|o| graph.origins[o.index()].node == asked));
     let fused = || of(&|v| v.from.iter().any(|o| graph.origins[o.index()].node == asked));
     let by_value = || -> Vec<_> {
-        let switched = |(id, v): (Id<Value>, &Value)| if let Op::Keyswitch { x, .. } = v.op { x } else { id };
+        let switched = |(id, v): (Id<Value>, &Value)| match v.op {
+            Op::Keyswitch { x, .. } if in_front_of_tables(v) => x,
+            _ => id,
+        };
         graph.iter().filter(|(_, v)| v.name == value).map(switched).collect()
     };
     let by_output = || graph.outputs.iter().filter(|o| o.name == asked).map(|o| o.value).collect();
     [by_node].into_iter().chain([by_value(), by_output(), fused()]).find(|ids| !ids.is_empty()).unwrap_or_default()
 }
 
+/// Whether a value is a keyswitch to a small key: a conversion to another big key is a value of its own.
+fn in_front_of_tables(value: &Value) -> bool {
+    matches!(value.op, Op::Keyswitch { .. }) && value.cipher.as_ref().is_none_or(|c| c.key == Key::Small)
+}
+
 /// Every name that can be asked for, once.
 fn names(graph: &Graph) -> Vec<String> {
     let nodes = graph.origins.iter().map(|o| o.node.clone());
-    let values = graph.values.iter().filter(|v| !matches!(v.op, Op::Keyswitch { .. })).map(|v| v.name.clone());
+    let values = graph.values.iter().filter(|v| !in_front_of_tables(v)).map(|v| v.name.clone());
     let mut names: Vec<_> = nodes.chain(values).chain(graph.outputs.iter().map(|o| o.name.clone())).collect();
     names.sort();
     names.dedup();
@@ -182,6 +194,8 @@ struct Explainer<'g> {
     /// In the order of the readings; empty without parameters.
     reports: Vec<ConstraintReport>,
     cost_ns: f64,
+    /// Whether the keys are not those of one parameter set: then what the circuit itself states is reported.
+    several: bool,
 }
 
 impl<'g> Explainer<'g> {
@@ -192,7 +206,11 @@ impl<'g> Explainer<'g> {
             .map(|params| evaluate(&requirements(graph, regions, options), *params, &NOISE_MODEL, &COST_MODEL));
         let cost_ns = found.as_ref().map_or(0.0, |f| f.cost_ns);
         let reports = found.map_or(vec![], |f| f.per_constraint);
-        Self { graph, regions, options, proposals: Proposals::new(graph, regions, options, notes), reports, cost_ns }
+        let proposals = Proposals::new(graph, regions, options, notes);
+        let several = predicted::has_several_sets(graph);
+        let of_circuit = || regions.readings.iter().map(|r| predicted::report(graph, regions, r)).collect();
+        let reports = if several { Option::<Vec<_>>::unwrap_or_default(of_circuit()) } else { reports };
+        Self { graph, regions, options, proposals, reports, cost_ns, several }
     }
 
     fn value(&self, id: Id<Value>) -> ValueWhy {
@@ -257,9 +275,17 @@ impl<'g> Explainer<'g> {
             log2_sd: report.variance.log2_sd(),
             bound_in_sd: bound_in_sd.min(f64::MAX),
             log2_p_fail: report.p_fail.log2().max(-1000.0),
-            shares: Sources::new(NOISE_MODEL, params).shares(&constraint),
+            shares: if self.several {
+                predicted::shares(self.graph, self.regions, reading)
+            } else {
+                Sources::new(NOISE_MODEL, params).shares(&constraint)
+            },
+            set: predicted::set_of(self.graph, reading)
+                .filter(|_| self.several)
+                .map(|set| format!("!p{}: {}", set.index(), self.graph.param(set))),
             decides: self.reports.iter().all(|other| close(report) <= close(other) * (1.0 + 1e-9)),
-            one_bit_less: self.one_bit_less(index, &constraint),
+            // The proposals are searched for one parameter set.
+            one_bit_less: if self.several { vec![] } else { self.one_bit_less(index, &constraint) },
         })
     }
 

@@ -19,7 +19,7 @@ pub enum NoiseSource {
     Fourier,
     /// Fresh encryptions, amplified by the weights since.
     Input,
-    /// The keyswitch in front of the table.
+    /// The keyswitch in front of the table, and conversions between big keys before it.
     Keyswitch,
     /// The modulus switch in front of the table.
     ModulusSwitch,
@@ -81,6 +81,11 @@ impl Sources {
             noise.variance_after_keyswitch(Variance::ZERO, params).0,
             noise.variance_of_modulus_switch(params.lwe_dimension, params.log2_polynomial_size).0,
         ])
+    }
+
+    /// Variance of one fresh bootstrap: of its key and decomposition, and of its Fourier transform.
+    pub fn of_one_bootstrap(&self) -> [f64; 2] {
+        [self.0[0], self.0[1]]
     }
 
     /// The variance that decides a read, split in the order of [`NoiseSource::ALL`].
