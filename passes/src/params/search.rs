@@ -3,9 +3,10 @@
 use fhe_ir::params::{Decomposition, ParamSet, SecurityCurve, Variance};
 
 use super::pareto::{Step, steps};
+use super::sets::solve_in;
 use super::{
-    Constraint, CostModel, ErrorTarget, Found, Infeasible, NoiseModel, Requirements, SearchSpace, Sources, evaluate,
-    kappa,
+    Assignment, Constraint, CostModel, ErrorTarget, Found, Infeasible, NoiseModel, Problem, Requirements, SearchSpace,
+    Sources, evaluate, kappa,
 };
 
 /// The cheapest parameter set of the search space under which the circuit meets its error target.
@@ -34,31 +35,48 @@ impl Prepared {
     pub fn search(&self, req: &Requirements, cost: &CostModel) -> Result<Found, Infeasible> {
         search_in(&self.0, req, cost)
     }
+
+    /// As [`super::solve`], on the prepared curve and space, whatever the problem says of these two.
+    ///
+    /// # Errors
+    /// When no single set satisfies the circuit, with the read that stands in the way.
+    pub fn solve(&self, problem: &Problem, cost: &CostModel) -> Result<Assignment, Infeasible> {
+        solve_in(&self.0, problem, cost)
+    }
 }
 
 /// Everything of a search that does not depend on the circuit.
 pub(super) struct Lists {
-    curve: SecurityCurve,
-    noise: NoiseModel,
+    pub(super) curve: SecurityCurve,
+    pub(super) noise: NoiseModel,
     space: SearchSpace,
     /// Keyswitch decompositions for every `n`, from the smallest.
     keyswitch: Vec<Vec<Step>>,
+    /// Least variance of a keyswitched coefficient for every `n`: it falls.
+    quietest: Vec<f64>,
     /// In the order of the search.
-    big_keys: Vec<BigKey>,
+    pub(super) big_keys: Vec<BigKey>,
 }
 
 /// A pair of `k` and `N` on the curve.
-struct BigKey {
-    glwe_dimension: u32,
-    log2_polynomial_size: u32,
-    fresh: Variance,
-    cmux: Vec<Step>,
+pub(super) struct BigKey {
+    pub(super) glwe_dimension: u32,
+    pub(super) log2_polynomial_size: u32,
+    pub(super) fresh: Variance,
+    pub(super) cmux: Vec<Step>,
+}
+
+impl BigKey {
+    /// `k·N`.
+    pub(super) fn dimension(&self) -> u32 {
+        self.glwe_dimension << self.log2_polynomial_size
+    }
 }
 
 impl Lists {
     pub(super) fn new(curve: SecurityCurve, noise: NoiseModel, space: SearchSpace) -> Self {
         let space = space.supported();
-        let keyswitch = (space.lwe_dimension.0..=space.lwe_dimension.1)
+        let keyswitch: Vec<Vec<Step>> = (space.lwe_dimension.0..=space.lwe_dimension.1)
             .map(|n| {
                 let key = curve.minimal_variance(n).expect("the supported space begins at the curve's first dimension");
                 steps(|ks| noise.variance_of_keyswitch_coefficient(ks, key).0)
@@ -75,18 +93,24 @@ impl Lists {
                 Some(BigKey { glwe_dimension, log2_polynomial_size, fresh, cmux })
             })
             .collect();
-        Self { curve, noise, space, keyswitch, big_keys }
+        let quietest = keyswitch.iter().map(|s| s.last().map_or(f64::INFINITY, |last| last.variance)).collect();
+        Self { curve, noise, space, keyswitch, quietest, big_keys }
     }
 
     pub(super) fn curve(&self) -> SecurityCurve {
         self.curve
     }
 
-    fn lwe_dimensions(&self) -> impl Iterator<Item = (u32, &Vec<Step>)> {
+    pub(super) fn lwe_dimensions(&self) -> impl Iterator<Item = (u32, &Vec<Step>)> {
         (self.space.lwe_dimension.0..).zip(&self.keyswitch)
     }
 
-    fn params(&self, big: &BigKey, lwe_dimension: u32, pbs: Decomposition, ks: Decomposition) -> ParamSet {
+    /// Index of the first `n` whose quietest keyswitch has at most this variance per coefficient.
+    pub(super) fn first_lwe_dimension(&self, coefficient: f64) -> usize {
+        self.quietest.partition_point(|&variance| variance > coefficient)
+    }
+
+    pub(super) fn params(&self, big: &BigKey, lwe_dimension: u32, pbs: Decomposition, ks: Decomposition) -> ParamSet {
         ParamSet {
             curve: self.curve,
             lwe_dimension,
