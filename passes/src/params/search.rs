@@ -168,6 +168,22 @@ pub(super) fn search_in(lists: &Lists, req: &Requirements, cost: &CostModel) -> 
     best.ok_or_else(|| explain(lists, lists.big_keys.iter().filter(fits), req, &limits))
 }
 
+/// The cheapest set of every big key that has one, the cheapest first, for a circuit with tables.
+pub(super) fn search_each_big_key(lists: &Lists, req: &Requirements, cost: &CostModel) -> Vec<Found> {
+    let limits: Vec<Limit> = req.constraints.iter().map(|c| Limit::of(req.target, c, lists.noise)).collect();
+    let boxes = req.constraints.iter().filter(|c| c.table).map(|c| u64::from(c.boxes)).max().unwrap_or(1);
+    let fits = lists.big_keys.iter().filter(|big| boxes * 2 <= 1 << big.log2_polynomial_size);
+    let cheapest = |big| {
+        let mut best = None;
+        search_big_key(lists, big, req, cost, &limits, &mut best);
+        best
+    };
+    let mut all: Vec<Found> = fits.filter_map(cheapest).collect();
+    // Stable: equal costs stay in the order of the search.
+    all.sort_by(|a, b| a.cost_ns.total_cmp(&b.cost_ns));
+    all
+}
+
 /// What an error target asks of one read.
 #[derive(Clone, Copy)]
 pub(super) enum Limit {

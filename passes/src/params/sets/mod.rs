@@ -19,13 +19,13 @@ use fhe_ir::params::SecurityCurve;
 
 pub use assignment::{Assignment, BigKeyDims, TablePlan};
 
-use super::search::{Limit, Lists, search_in};
+use super::search::{Limit, Lists, search_each_big_key, search_in};
 use super::{
     Constraint, ConstraintReport, CostModel, ErrorTarget, Found, Infeasible, NoiseModel, Requirements, SearchSpace,
 };
 use descent::descend;
 use split::refine;
-use state::{Evaluator, State};
+use state::{Evaluator, Scored, State};
 
 /// Factors on the variances that reach a read, in one channel.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -149,6 +149,12 @@ impl Problem {
     }
 }
 
+/// Big keys whose best single sets the search starts from.
+const STARTS: usize = 3;
+
+/// Descents whose classes are split further.
+const REFINED: usize = 2;
+
 /// The cheapest assignment found; never costlier than the best single set. Deterministic.
 ///
 /// # Errors
@@ -168,9 +174,13 @@ pub(super) fn solve_in(lists: &Lists, problem: &Problem, cost: &CostModel) -> Re
     let mut best = alone;
     for limits in limits(lists, &requirements, &single) {
         let evaluator = Evaluator::new(lists, problem, cost, &limits, best.key_bytes);
-        let Some(start) = State::single(&evaluator, &single.params) else { continue };
-        for start in [start.by_boxes(problem), start] {
-            let Some(scored) = descend(&evaluator, start) else { continue };
+        let starts = search_each_big_key(lists, &requirements, cost).into_iter().take(STARTS);
+        let starts = starts.filter_map(|set| State::single(&evaluator, &set.params));
+        let mut found: Vec<Scored> =
+            starts.flat_map(|s| [s.by_boxes(problem), s]).filter_map(|s| descend(&evaluator, s)).collect();
+        // Stable: equal costs stay in the order of the starts.
+        found.sort_by(|a, b| a.cost.total_cmp(&b.cost));
+        for scored in found.into_iter().take(REFINED) {
             let scored = refine(&evaluator, scored);
             if scored.cost < best.cost_ns {
                 best = Assignment::of(&evaluator, &scored);

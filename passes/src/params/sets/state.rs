@@ -1,7 +1,7 @@
 //! Classes of tables, and the cheapest parameters of each when the noise of all results is budgeted.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 use fhe_ir::params::{Decomposition, ParamSet};
@@ -71,6 +71,9 @@ struct Demand {
     /// Other big key that is written to, conversions.
     writes: Vec<(usize, u64)>,
 }
+
+/// Levels of conversion keyswitches that budgets make room for.
+pub(super) const CONVERSION_LEVELS: usize = 4;
 
 /// How far beyond the best small dimension so far a better one is looked for: further than one level of the keyswitch
 /// takes to pay.
@@ -269,11 +272,16 @@ impl<'a> Evaluator<'a> {
         pbs_count as f64 * self.cost.pbs_ns(&self.lists.params(big, n, pbs, pbs)) < bound
     }
 
-    /// Whether a class writes to a region under another big key.
-    pub(super) fn converts(&self, state: &State, class: usize) -> bool {
+    /// What conversions of the first levels add to the results of a class, for each big key it converts to; nothing
+    /// where it does not convert.
+    pub(super) fn conversion_noises(&self, state: &State, class: usize) -> Vec<f64> {
         let big = state.classes[class].big;
         let tables = self.problem.tables.iter().zip(&state.class_of).filter(|(_, of)| **of == class);
-        tables.map(|(table, _)| state.key_of(table.to)).any(|key| key != big)
+        let keys: BTreeSet<usize> = tables.map(|(table, _)| state.key_of(table.to)).filter(|key| *key != big).collect();
+        let dimension = f64::from(self.lists.big_keys[big].dimension());
+        let levels = keys.iter().flat_map(|key| self.conversions[*key].iter().take(CONVERSION_LEVELS));
+        let noises: Vec<f64> = levels.map(|step| step.variance * dimension).collect();
+        if noises.is_empty() { vec![0.0] } else { noises }
     }
 
     /// Per table: the most that a read asks of its noise (factor by variance allowed); the variance allowed where it
