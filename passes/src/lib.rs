@@ -13,6 +13,7 @@ pub mod fold_constants;
 pub mod fuse_batchnorm;
 mod grids;
 mod growth;
+mod key_sets;
 mod layers;
 pub mod lower_circuit;
 pub mod lower_max_pool;

@@ -86,6 +86,9 @@ pub struct Options {
     pub error: ErrorTarget,
     /// Security level.
     pub curve: SecurityCurve,
+    /// Largest size of all evaluation keys in bytes; beyond that of one set, only what keeps it is taken. 0 is one set.
+    #[serde(default)]
+    pub max_key_bytes: u64,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -111,6 +114,7 @@ impl Default for Options {
             rounding: Rounding::Approximate(6),
             error: ErrorTarget::PerTable(2f64.powi(-40)),
             curve: SecurityCurve::Bits128,
+            max_key_bytes: 0,
             seed: 0,
         }
     }

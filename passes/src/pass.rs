@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use ndarray::ArrayD;
 
 use crate::options::Options;
+use crate::params::Assignment;
 
 /// One transformation of a graph, holding one idea. The manager verifies, dumps, diffs and counts.
 pub trait Pass: Sync {
@@ -64,6 +65,8 @@ pub struct Notes {
     pub weights_chosen: bool,
     /// Domains from the values seen, by the name of what is read, where those of the worst case were taken.
     pub calibrated: IndexMap<String, Domain>,
+    /// Which table runs under which of the graph's several parameter sets.
+    pub assignment: Option<Assignment>,
 }
 
 impl<'a> PassCx<'a> {

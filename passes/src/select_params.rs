@@ -1,15 +1,17 @@
 //! select-params: the cheapest cryptographic parameters under which every table and output is read right.
 //!
-//! One key set serves the circuit. The search runs over the noise constraints of all readings; the result is kept in
-//! the graph as `!p0`.
+//! The search runs over the noise constraints of all readings; the result is kept in the graph as `!p0`. Where several
+//! sets are cheaper and their keys small enough, they are `!p0`, `!p1`, …, and which table runs under which is noted for
+//! lower-circuit.
 
-use fhe_ir::stats::Statistics;
-use fhe_ir::{Graph, Phase, Read};
+use fhe_ir::count::clear_products;
+use fhe_ir::{Graph, Op, ParamSet, Phase, Read, Value};
 
+use crate::key_sets::Numbered;
 use crate::options::Options;
 use crate::params::{
-    Constraint, CostModel, ErrorTarget, Infeasible, MachineCost, NoiseModel, Requirements, SearchSpace, in_words,
-    search,
+    Constraint, CostModel, ErrorTarget, Found, Infeasible, MachineCost, NoiseModel, Requirements, SearchSpace,
+    in_words, search, solve,
 };
 use crate::pass::{Pass, PassCx, PassError, Place};
 use crate::regions::Regions;
@@ -51,9 +53,31 @@ impl Pass for SelectParams {
             .map_err(|infeasible| explain(&graph, &regions, &infeasible, cx))?;
         cx.remark(format!("{} costs {:.3} s single-threaded per inference", found.params, found.cost_ns * 1e-9));
         cx.count("readings", requirements.constraints.len() as u64);
-        graph.params = vec![found.params];
+        cx.notes.assignment = None;
+        let sets = if cx.options.max_key_bytes > 0 { several(&graph, &regions, &found, cx) } else { None };
+        graph.params = sets.unwrap_or_else(|| vec![found.params]);
         Ok(graph)
     }
+}
+
+/// Several sets where they are cheaper than the best single one; their assignment is noted.
+fn several(graph: &Graph, regions: &Regions<'_>, single: &Found, cx: &mut PassCx<'_>) -> Option<Vec<ParamSet>> {
+    let problem = Numbered::of(graph, regions).problem(graph, regions, cx.options);
+    let found = solve(&problem, &NOISE_MODEL, &COST_MODEL).ok()?;
+    if found.sets.len() < 2 && found.tables.iter().all(|t| t.conversion.is_none()) {
+        return None;
+    }
+    cx.remark(format!(
+        "{} parameter sets cost {:.3} s, {:.0} % of one; their keys have {:.2} GiB",
+        found.sets.len(),
+        found.cost_ns * 1e-9,
+        100.0 * found.cost_ns / single.cost_ns,
+        found.key_bytes as f64 / f64::from(1 << 30),
+    ));
+    cx.count("sets", found.sets.len() as u64);
+    let sets = found.sets.clone();
+    cx.notes.assignment = Some(found);
+    Some(sets)
 }
 
 /// What the search has to satisfy for a graph of phase `tabled` or `circuit`.
@@ -67,7 +91,7 @@ pub fn requirements(graph: &Graph, regions: &Regions<'_>, options: &Options) -> 
         constraints,
         pbs_count: tables().map(|(_, table)| graph.value(table).elements() as u64).sum(),
         ks_count: operands.iter().map(|o| graph.value(*o).elements() as u64).sum(),
-        linear_products: graph.values.iter().map(|v| fhe_ir::count::clear_products(graph, v)).sum(),
+        linear_products: graph.values.iter().map(|v| clear_products(graph, v)).sum(),
         target: options.error,
         curve: options.curve,
         space: SearchSpace::default(),
@@ -76,12 +100,20 @@ pub fn requirements(graph: &Graph, regions: &Regions<'_>, options: &Options) -> 
 
 /// Predicted nanoseconds for one row of a circuit on one thread.
 pub fn predicted_ns(circuit: &Graph) -> f64 {
-    let total = Statistics::of(circuit).total;
-    circuit.params.first().map_or(0.0, |p| {
-        total.bootstraps as f64 * COST_MODEL.pbs_ns(p)
-            + total.keyswitches as f64 * COST_MODEL.ks_ns(p)
-            + total.clear_products as f64 * COST_MODEL.linear_ns(p)
-    })
+    let of_value = |value: &Value| {
+        let Some(params) = value.cipher.as_ref().map(|c| circuit.param(c.params)) else { return 0.0 };
+        let elements = value.elements() as f64;
+        match &value.op {
+            Op::Pbs { .. } => elements * COST_MODEL.pbs_ns(params),
+            Op::Keyswitch { x, ks } => {
+                let (Some(from), Some(to)) = (&circuit.value(*x).cipher, &value.cipher) else { return 0.0 };
+                let lwe_dimension = circuit.secret_key(to).dimension();
+                elements * COST_MODEL.ks_ns(&ParamSet { lwe_dimension, ks: *ks, ..*circuit.param(from.params) })
+            }
+            _ => clear_products(circuit, value) as f64 * COST_MODEL.linear_ns(params),
+        }
+    };
+    circuit.values.iter().map(of_value).sum()
 }
 
 /// Ways out that an error proposes.

@@ -63,9 +63,23 @@ impl Noise {
 
 /// The factors of every value, per channel.
 pub(crate) fn growth(graph: &Graph) -> Vec<Vec<Norm2>> {
+    grown(graph, &|_| true, &|_, fresh| fresh)
+}
+
+/// The factors of the values `within`, which linear ops connect with nothing else, per channel; `fresh` says what a
+/// source has of its own, given what is usual for it.
+fn grown(
+    graph: &Graph,
+    within: &dyn Fn(Id<Value>) -> bool,
+    fresh: &dyn Fn(Id<Value>, Norm2) -> Norm2,
+) -> Vec<Vec<Norm2>> {
     let mut noise: Vec<Noise> = Vec::with_capacity(graph.values.len());
     for (id, value) in graph.iter() {
-        let mut own = of_op(graph, &noise, id, value);
+        if !within(id) {
+            noise.push(Noise { norm2: vec![], sources: BTreeSet::new(), channels: true, places: true });
+            continue;
+        }
+        let mut own = of_op(graph, &noise, id, value, &|norm2| fresh(id, norm2));
         // A single channel, or a single place, has no other to share noise with.
         own.channels |= value.channels() == 1;
         own.places |= value.elements() == value.channels();
@@ -74,11 +88,52 @@ pub(crate) fn growth(graph: &Graph) -> Vec<Vec<Norm2>> {
     noise.into_iter().map(|n| n.norm2).collect()
 }
 
-fn of_op(graph: &Graph, noise: &[Noise], id: Id<Value>, value: &Value) -> Noise {
+/// Factors that tell tables apart, in one channel of a value.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct BySource {
+    /// Of the results of each table that reaches the value.
+    pub(crate) tables: Vec<(Id<Value>, f64)>,
+    /// Of fresh encryptions.
+    pub(crate) input: f64,
+}
+
+/// The factors of every value by the table that they come from, per channel; `region` tells the values apart that linear
+/// ops do not connect.
+///
+/// The results of two tables are independent, so their parts add up to no more than [`growth`] finds for all together,
+/// which adds standard deviations where branches share a table.
+pub(crate) fn growth_by_table(graph: &Graph, region: &[usize], norm2: &[Vec<Norm2>]) -> Vec<Vec<BySource>> {
+    let mut of: Vec<Vec<BySource>> =
+        norm2.iter().map(|n| n.iter().map(|n| BySource { tables: vec![], input: n.input }).collect()).collect();
+    let mut tables: Vec<Vec<Id<Value>>> = vec![vec![]; graph.values.len()];
+    for (id, value) in graph.iter() {
+        if !value.op.is_linear() && !matches!(value.op, Op::Input { .. }) {
+            tables[region[id.index()]].push(id);
+        }
+    }
+    for tables in tables {
+        for table in &tables {
+            let here = region[table.index()];
+            let only = |id: Id<Value>, norm2| if id == *table { norm2 } else { Norm2::default() };
+            // With a single table all is its own.
+            let grown = (tables.len() > 1).then(|| grown(graph, &|id: Id<Value>| region[id.index()] == here, &only));
+            for (value, channels) in of.iter_mut().enumerate().filter(|(v, _)| region[*v] == here) {
+                for (factors, norm2) in channels.iter_mut().zip(grown.as_ref().map_or(&norm2[value], |g| &g[value])) {
+                    if norm2.pbs > 0.0 {
+                        factors.tables.push((*table, norm2.pbs));
+                    }
+                }
+            }
+        }
+    }
+    of
+}
+
+fn of_op(graph: &Graph, noise: &[Noise], id: Id<Value>, value: &Value, fresh: &dyn Fn(Norm2) -> Norm2) -> Noise {
     let channels = value.channels();
     let of = |id: Id<Value>| &noise[id.index()];
     let source = |norm2| Noise {
-        norm2: vec![norm2; channels],
+        norm2: vec![fresh(norm2); channels],
         sources: BTreeSet::from([id.index()]),
         channels: true,
         places: true,

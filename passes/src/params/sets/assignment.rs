@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use fhe_ir::params::{Decomposition, ParamSet, SecurityCurve, Variance};
+use fhe_ir::{BootstrapKey, KeyswitchKey, SecretKey};
 use serde::{Deserialize, Serialize};
 
 use super::super::search::Lists;
@@ -29,6 +30,11 @@ impl BigKeyDims {
     /// `k·N`.
     pub fn dimension(self) -> u32 {
         self.glwe_dimension << self.log2_polynomial_size
+    }
+
+    /// The key.
+    pub fn key(self) -> SecretKey {
+        SecretKey::Glwe { glwe_dimension: self.glwe_dimension, log2_polynomial_size: self.log2_polynomial_size }
     }
 
     /// A set that stands for a keyswitch from this key to dimension `to`; its bootstrap means nothing.
@@ -61,6 +67,30 @@ pub struct TablePlan {
     pub conversion: Option<Decomposition>,
 }
 
+impl TablePlan {
+    /// Variance of the results once they are under the big key `home` of their region.
+    pub fn variance(&self, sets: &[ParamSet], home: BigKeyDims, noise: NoiseModel) -> Variance {
+        let set = &sets[self.set];
+        let converted = |ks: Decomposition| {
+            let key = set.curve.minimal_variance(home.dimension()).expect("big keys are on the curve");
+            noise.variance_of_keyswitch_coefficient(ks, key) * f64::from(set.big_dimension())
+        };
+        noise.variance_of_blind_rotation(set) + self.conversion.map_or(Variance::ZERO, converted)
+    }
+
+    /// Variance of a value of variance `input` under the big key `home` after the keyswitch to the small key.
+    pub fn variance_after_keyswitch(
+        &self,
+        sets: &[ParamSet],
+        home: BigKeyDims,
+        input: Variance,
+        noise: NoiseModel,
+    ) -> Variance {
+        let set = &sets[self.set];
+        noise.variance_after_keyswitch(input, &home.keyswitch(set.curve, set.lwe_dimension, self.keyswitch))
+    }
+}
+
 /// Which table runs under which keys.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Assignment {
@@ -79,36 +109,35 @@ pub struct Assignment {
 /// Evaluation keys, each once.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    /// Set without its keyswitch, as tuple for the order.
-    bootstrap: BTreeSet<(u32, BigKeyDims, Decomposition)>,
-    /// From a big key to a dimension.
-    keyswitch: BTreeSet<(BigKeyDims, u32, Decomposition)>,
+    bootstrap: BTreeSet<BootstrapKey>,
+    keyswitch: BTreeSet<KeyswitchKey>,
 }
 
 impl Keys {
     /// The keys of a state.
     pub(super) fn of(lists: &Lists, scored: &Scored) -> Self {
-        let dims = |index: usize| dims(lists, index);
+        let key = |index: usize| dims(lists, index).key();
         let mut keys = Self::default();
         for (class, plan) in scored.state.classes.iter().zip(&scored.plans) {
-            let own = dims(class.big);
-            keys.bootstrap.insert((plan.n, own, lists.big_keys[class.big].cmux[class.step].decomposition));
-            keys.keyswitch.extend(plan.keyswitches.iter().map(|(from, ks)| (dims(*from), plan.n, *ks)));
-            keys.keyswitch.extend(plan.conversions.iter().map(|(to, ks)| (own, dims(*to).dimension(), *ks)));
+            let big = &lists.big_keys[class.big];
+            let pbs = big.cmux[class.step].decomposition;
+            keys.bootstrap.insert(BootstrapKey::of(&lists.params(big, plan.n, pbs, pbs)));
+            let to = SecretKey::Lwe { dimension: plan.n };
+            keys.keyswitch.extend(plan.keyswitches.iter().map(|(from, ks)| KeyswitchKey {
+                from: key(*from),
+                to,
+                ks: *ks,
+            }));
+            let from = key(class.big);
+            keys.keyswitch.extend(plan.conversions.iter().map(|(to, ks)| KeyswitchKey { from, to: key(*to), ks: *ks }));
         }
         keys
     }
 
     /// Their size, as the server holds them.
     pub(super) fn bytes(&self) -> u64 {
-        // Neither size depends on the curve.
-        let curve = SecurityCurve::Bits128;
-        let bootstrap = |(n, big, pbs): &(u32, BigKeyDims, Decomposition)| {
-            ParamSet { pbs: *pbs, ..big.keyswitch(curve, *n, *pbs) }.bootstrap_key_bytes()
-        };
-        let keyswitch =
-            |(big, to, ks): &(BigKeyDims, u32, Decomposition)| big.keyswitch(curve, *to, *ks).keyswitch_key_bytes();
-        self.bootstrap.iter().map(bootstrap).sum::<u64>() + self.keyswitch.iter().map(keyswitch).sum::<u64>()
+        let keyswitch: u64 = self.keyswitch.iter().map(KeyswitchKey::bytes).sum();
+        keyswitch + self.bootstrap.iter().map(BootstrapKey::bytes).sum::<u64>()
     }
 }
 
@@ -118,18 +147,21 @@ fn dims(lists: &Lists, index: usize) -> BigKeyDims {
 }
 
 impl Assignment {
-    /// Everything under one set.
-    pub(super) fn single(problem: &Problem, found: &Found) -> Self {
-        let params = found.params;
-        let key_bytes =
-            if problem.tables.is_empty() { 0 } else { params.bootstrap_key_bytes() + params.keyswitch_key_bytes() };
+    /// Everything under one set; what it costs is not told.
+    pub fn one(params: ParamSet, tables: usize, regions: usize) -> Self {
         Self {
             sets: vec![params],
-            tables: vec![TablePlan { set: 0, keyswitch: params.ks, conversion: None }; problem.tables.len()],
-            homes: vec![BigKeyDims::of(&params); problem.linear_products.len()],
-            cost_ns: found.cost_ns,
-            key_bytes,
+            tables: vec![TablePlan { set: 0, keyswitch: params.ks, conversion: None }; tables],
+            homes: vec![BigKeyDims::of(&params); regions],
+            cost_ns: 0.0,
+            key_bytes: if tables == 0 { 0 } else { params.bootstrap_key_bytes() + params.keyswitch_key_bytes() },
         }
+    }
+
+    /// Everything under the best single set.
+    pub(super) fn single(problem: &Problem, found: &Found) -> Self {
+        let one = Self::one(found.params, problem.tables.len(), problem.linear_products.len());
+        Self { cost_ns: found.cost_ns, ..one }
     }
 
     /// What a state stands for.
@@ -170,15 +202,7 @@ impl Assignment {
 
     /// Variance of the results of a table group in the region that they belong to.
     pub fn variance(&self, problem: &Problem, table: usize, noise: NoiseModel) -> Variance {
-        let plan = &self.tables[table];
-        let set = &self.sets[plan.set];
-        let bootstrap = noise.variance_of_blind_rotation(set);
-        let home = self.homes[problem.tables[table].to];
-        let converted = |ks: Decomposition| {
-            let key = set.curve.minimal_variance(home.dimension()).expect("big keys are on the curve");
-            noise.variance_of_keyswitch_coefficient(ks, key) * f64::from(set.big_dimension())
-        };
-        bootstrap + plan.conversion.map_or(Variance::ZERO, converted)
+        self.tables[table].variance(&self.sets, self.homes[problem.tables[table].to], noise)
     }
 
     /// What a circuit risks at each read, tables first, then outputs, computed from the assignment alone.
@@ -201,8 +225,7 @@ impl Assignment {
         let tables = problem.tables.iter().zip(&self.tables).map(|(table, plan)| {
             let set = &self.sets[plan.set];
             let variance_in = arriving(&table.read, table.from);
-            let switch = self.homes[table.from].keyswitch(set.curve, set.lwe_dimension, plan.keyswitch);
-            let variance = noise.variance_after_keyswitch(variance_in, &switch)
+            let variance = plan.variance_after_keyswitch(&self.sets, self.homes[table.from], variance_in, noise)
                 + noise.variance_of_modulus_switch(set.lwe_dimension, set.log2_polynomial_size);
             report(&table.read, variance_in, variance, set.log2_polynomial_size)
         });

@@ -47,14 +47,15 @@ impl Factors {
 /// A read: how precise it has to be, and what reaches it.
 #[derive(Clone, Debug)]
 pub struct Read {
-    /// As for a single set; its `norm2_pbs` and `norm2_input` are the sums over all sources, worst over the channels.
+    /// As for a single set; its norms are not below the sums over all sources, worst over the channels.
     pub constraint: Constraint,
     /// One entry per channel that no other channel dominates.
     factors: Vec<Factors>,
 }
 
 impl Read {
-    /// A read of values with these factors; channels that another dominates are left out.
+    /// A read of values with these factors; channels that another dominates are left out. The norms of the constraint
+    /// are raised to the factors where they are below.
     pub fn new(constraint: Constraint, channels: Vec<Factors>) -> Self {
         let mut factors: Vec<Factors> = Vec::new();
         for channel in channels {
@@ -65,11 +66,10 @@ impl Read {
             factors.push(channel);
         }
         let most = |of: fn(&Factors) -> f64| factors.iter().map(of).fold(0.0, f64::max);
-        let constraint = Constraint {
-            norm2_pbs: most(|f| f.tables.iter().map(|(_, factor)| factor).sum()),
-            norm2_input: most(|f| f.input),
-            ..constraint
-        };
+        let pbs = most(|f| f.tables.iter().map(|(_, factor)| factor).sum());
+        let norm2_pbs = constraint.norm2_pbs.max(pbs);
+        let norm2_input = constraint.norm2_input.max(most(|f| f.input));
+        let constraint = Constraint { norm2_pbs, norm2_input, ..constraint };
         Self { constraint, factors }
     }
 

@@ -1,0 +1,101 @@
+//! A tabled graph as the search for several key sets sees it.
+
+use fhe_ir::{Graph, Id, Value};
+
+use crate::growth::{BySource, growth_by_table};
+use crate::options::Options;
+use crate::params::{Assignment, BigKeyDims, Factors, OutputGroup, Problem, Read, SearchSpace, TableGroup, TablePlan};
+use crate::regions::{Reading, Regions};
+
+/// Part of the cost that one more set has to save.
+const MIN_GAIN: f64 = 0.01;
+
+/// Linear regions and tables by number.
+pub(crate) struct Numbered {
+    /// Region of each value, from 0 without gaps.
+    pub(crate) region: Vec<usize>,
+    /// Number of regions.
+    pub(crate) regions: usize,
+    /// Number of each table, in the order of the graph.
+    table: Vec<Option<usize>>,
+    /// Noise factors of every value and channel.
+    factors: Vec<Vec<Factors>>,
+}
+
+impl Numbered {
+    /// Numbers the regions and tables of a graph of phase `tabled`.
+    pub(crate) fn of(graph: &Graph, regions: &Regions<'_>) -> Self {
+        let mut number = vec![None; graph.values.len()];
+        let mut count = 0;
+        let region = (regions.region.iter())
+            .map(|root| {
+                *number[*root].get_or_insert_with(|| {
+                    count += 1;
+                    count - 1
+                })
+            })
+            .collect();
+        let mut table = vec![None; graph.values.len()];
+        for (i, id) in regions.readings.iter().filter_map(|r| r.table).enumerate() {
+            table[id.index()] = Some(i);
+        }
+        let by_table = growth_by_table(graph, &regions.region, &regions.norm2);
+        let factors = |channel: BySource| Factors {
+            tables: channel.tables.iter().filter_map(|(id, factor)| Some((table[id.index()]?, *factor))).collect(),
+            input: channel.input,
+        };
+        let factors = by_table.into_iter().map(|channels| channels.into_iter().map(factors).collect()).collect();
+        Self { region, regions: count, table, factors }
+    }
+
+    /// Noise factors of a value, per channel, by table.
+    pub(crate) fn factors(&self, id: Id<Value>) -> &[Factors] {
+        &self.factors[id.index()]
+    }
+
+    /// How a table is run.
+    pub(crate) fn plan<'a>(&self, assignment: &'a Assignment, table: Id<Value>) -> Option<&'a TablePlan> {
+        assignment.tables.get(self.table[table.index()]?)
+    }
+
+    /// Big key that a value lives under.
+    pub(crate) fn home(&self, assignment: &Assignment, id: Id<Value>) -> BigKeyDims {
+        assignment.homes[self.region[id.index()]]
+    }
+
+    /// What the graph asks of its key sets.
+    pub(crate) fn problem(&self, graph: &Graph, regions: &Regions<'_>, options: &Options) -> Problem {
+        let read = |reading: &Reading<'_>| {
+            Read::new(regions.constraint(reading), self.factors[reading.operand.index()].clone())
+        };
+        let mut problem = Problem {
+            tables: vec![],
+            outputs: vec![],
+            linear_products: vec![0; self.regions],
+            target: options.error,
+            curve: options.curve,
+            space: SearchSpace::default(),
+            max_key_bytes: options.max_key_bytes,
+            min_gain: MIN_GAIN,
+        };
+        for reading in &regions.readings {
+            let from = self.region[reading.operand.index()];
+            let ks_count = graph.value(reading.operand).elements() as u64;
+            match reading.table {
+                Some(table) => problem.tables.push(TableGroup {
+                    from,
+                    to: self.region[table.index()],
+                    operand: reading.operand.index(),
+                    pbs_count: graph.value(table).elements() as u64,
+                    ks_count,
+                    read: read(reading),
+                }),
+                None => problem.outputs.push(OutputGroup { region: from, read: read(reading) }),
+            }
+        }
+        for (id, value) in graph.iter() {
+            problem.linear_products[self.region[id.index()]] += fhe_ir::count::clear_products(graph, value);
+        }
+        problem
+    }
+}
