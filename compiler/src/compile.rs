@@ -104,6 +104,7 @@ pub fn compile_with(
         searched =
             search(&model, &graph, &cx, budget, if evaluate.is_empty() { calibration } else { evaluate }, labels)?;
         cx.options = &searched.0;
+        cx.notes.sensitivities = searched.1.sensitivities.clone();
         found = Some(searched.1.clone());
         let (after, more) = run_pipeline(graph, &passes[split..], &mut cx, observe)?;
         graph = after;

@@ -6,6 +6,7 @@ use fhe_ir::{Domain, Graph, Id, Phase, Value};
 use indexmap::IndexMap;
 use ndarray::ArrayD;
 
+use crate::budget::Sensitivities;
 use crate::options::Options;
 use crate::params::Assignment;
 
@@ -63,6 +64,9 @@ pub struct PassCx<'a> {
 pub struct Notes {
     /// Whether `--n-bits` decided weights; a network may state all of its integers itself.
     pub weights_chosen: bool,
+    /// What a variance in front of each table costs, by the name of the table; under a noise budget a table without an
+    /// entry costs as much as the mean of the others.
+    pub sensitivities: Sensitivities,
     /// Domains from the values seen, by the name of what is read, where those of the worst case were taken.
     pub calibrated: IndexMap<String, Domain>,
     /// Which table runs under which of the graph's several parameter sets.

@@ -7,6 +7,7 @@
 use fhe_ir::count::clear_products;
 use fhe_ir::{Graph, Op, ParamSet, Phase, Read, Value};
 
+use crate::budget::{Sensitivities, output_key};
 use crate::key_sets::Numbered;
 use crate::options::Options;
 use crate::params::{
@@ -48,13 +49,17 @@ impl Pass for SelectParams {
                 advice: "give --accuracy-budget with rows to measure on, or --noise-budget, for example 2^-9".into(),
             });
         }
-        let requirements = requirements(&graph, &regions, cx.options);
+        let mut requirements = requirements(&graph, &regions, cx.options);
+        cx.count("readings", requirements.constraints.len() as u64);
+        if noise_budget {
+            requirements.constraints = vec![mean_noise(&graph, &regions, &cx.notes.sensitivities)];
+        }
         let found = search(&requirements, &NOISE_MODEL, &COST_MODEL)
             .map_err(|infeasible| explain(&graph, &regions, &infeasible, cx))?;
         cx.remark(format!("{} costs {:.3} s single-threaded per inference", found.params, found.cost_ns * 1e-9));
-        cx.count("readings", requirements.constraints.len() as u64);
         cx.notes.assignment = None;
-        let sets = if cx.options.max_key_bytes > 0 { several(&graph, &regions, &found, cx) } else { None };
+        let sets =
+            if cx.options.max_key_bytes > 0 && !noise_budget { several(&graph, &regions, &found, cx) } else { None };
         graph.params = sets.unwrap_or_else(|| vec![found.params]);
         Ok(graph)
     }
@@ -78,6 +83,43 @@ fn several(graph: &Graph, regions: &Regions<'_>, single: &Found, cx: &mut PassCx
     let sets = found.sets.clone();
     cx.notes.assignment = Some(found);
     Some(sets)
+}
+
+/// Under a noise budget, all reads as one: the mean of their variances, each relative to its domain and with the weight
+/// that the network gives it.
+fn mean_noise(graph: &Graph, regions: &Regions<'_>, sensitivities: &Sensitivities) -> Constraint {
+    let known = sensitivities.values().sum::<f64>() / sensitivities.len().max(1) as f64;
+    let usual = if known > 0.0 { known } else { 1.0 };
+    let outputs = graph.outputs.iter().map(|o| output_key(&o.name));
+    let mut names = outputs.collect::<Vec<_>>().into_iter();
+    let (mut tables, mut boxes, mut count, mut norm2_pbs, mut norm2_input) = (0.0, 1, 0, 0.0, 0.0);
+    for reading in &regions.readings {
+        let c = regions.constraint(reading);
+        let name = match reading.table {
+            Some(table) => graph.value(table).name.clone(),
+            None => names.next().unwrap_or_default(),
+        };
+        let weight = sensitivities.get(&name).copied().unwrap_or(usual).max(usual * 1e-6) / c.filled().powi(2);
+        norm2_pbs += weight * c.norm2_pbs;
+        norm2_input += weight * c.norm2_input;
+        if c.table {
+            tables += weight;
+            boxes = boxes.max(if c.full { 1 } else { c.boxes });
+            count += c.count;
+        }
+    }
+    // The keyswitch and the modulus switch are in front of tables only.
+    let share = if tables > 0.0 { 1.0 / tables } else { 1.0 };
+    Constraint {
+        norm2_pbs: norm2_pbs * share,
+        norm2_input: norm2_input * share,
+        table: tables > 0.0,
+        half_box: 0.25 / f64::from(boxes),
+        boxes,
+        dyadic_boxes: false,
+        full: true,
+        count: count.max(1),
+    }
 }
 
 /// What the search has to satisfy for a graph of phase `tabled` or `circuit`.

@@ -368,6 +368,7 @@ fn options(
         calibration: args.calibration_method,
         range_margin: args.range_margin,
         domain_margin: None,
+        max_key_bytes: Options::default().max_key_bytes,
         ranges: match args.ranges {
             RangesArg::Calibrated => Ranges::Calibrated,
             RangesArg::WorstCase => Ranges::WorstCase,

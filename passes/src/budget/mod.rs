@@ -6,6 +6,7 @@
 //! more than the budget. Every simulation is seeded: the same rows give the same circuit.
 
 mod paired;
+mod sensitivity;
 
 use fhe_ir::client::ClientError;
 use fhe_ir::{Graph, Phase};
@@ -13,6 +14,7 @@ use ndarray::{ArrayD, Axis, Slice};
 use serde::{Deserialize, Serialize};
 
 pub use paired::Paired;
+pub use sensitivity::{Sensitivities, output_key};
 
 use crate::accuracy;
 use crate::manager::{Flow, PipelineError, run_pipeline};
@@ -37,6 +39,9 @@ const MARGINS: [f64; 5] = [0.0, 0.15, -0.1, -0.2, -0.3];
 /// Rows simulated before a candidate may be given up.
 const CHUNK: usize = 256;
 
+/// Rows on which sensitivities are measured.
+const PROBED: usize = 64;
+
 /// Rows, and the classes that count as right.
 pub struct Rows<'a> {
     /// Rows per input.
@@ -46,8 +51,8 @@ pub struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    fn chunk(&self, first: usize) -> (Vec<ArrayD<f32>>, &[usize]) {
-        let end = (first + CHUNK).min(self.reference.len());
+    fn chunk(&self, first: usize, count: usize) -> (Vec<ArrayD<f32>>, &[usize]) {
+        let end = (first + count).min(self.reference.len());
         let rows = |x: &ArrayD<f32>| x.slice_axis(Axis(0), Slice::from(first..end)).to_owned();
         (self.inputs.iter().map(rows).collect(), &self.reference[first..end])
     }
@@ -70,6 +75,8 @@ pub struct Budget {
     pub domain_margin: f64,
     /// Circuits simulated.
     pub simulations: usize,
+    /// What a variance in front of each table costs.
+    pub sensitivities: Sensitivities,
 }
 
 /// A circuit that stays within the budget.
@@ -91,11 +98,21 @@ pub fn search(
     rows: &Rows<'_>,
 ) -> Result<(Options, Budget), PipelineError> {
     debug_assert_eq!(graph.phase, Phase::Ranged, "the search decides what tables are built for");
-    let mut search = Search { graph, options, rows, right: vec![], allowed: 0.0, simulations: 0, refusal: None };
+    let mut search = Search {
+        graph,
+        options,
+        rows,
+        right: vec![],
+        allowed: 0.0,
+        simulations: 0,
+        refusal: None,
+        sensitivities: Sensitivities::new(),
+    };
     let count = rows.reference.len();
     let certifiable = Paired::certifiable(count);
     search.allowed = budget.max(certifiable);
     search.right = search.integer().map_err(bad_rows)?;
+    search.sensitivities = sensitivity::measure(graph, &search.options_of(0, MARGINS[0]), &rows.chunk(0, PROBED).0)?;
     let best = search.cheapest()?;
     let best = best.ok_or_else(|| search.refusal(budget))?;
     let found = Budget {
@@ -106,6 +123,7 @@ pub fn search(
         log2_noise: log2_noise(best.step),
         domain_margin: best.margin,
         simulations: search.simulations,
+        sensitivities: search.sensitivities.clone(),
     };
     Ok((search.options_of(best.step, best.margin), found))
 }
@@ -128,6 +146,7 @@ struct Search<'a> {
     /// Upper bound of the loss that is accepted.
     allowed: f64,
     simulations: usize,
+    sensitivities: Sensitivities,
     /// Why the last circuit was not even simulated.
     refusal: Option<PipelineError>,
 }
@@ -147,6 +166,7 @@ impl Search<'_> {
     fn try_out(&mut self, step: i32, margin: f64) -> Result<Option<Candidate>, PipelineError> {
         let options = self.options_of(step, margin);
         let mut cx = PassCx::new(&options, &[]);
+        cx.notes.sensitivities = self.sensitivities.clone();
         let circuit = match run_pipeline(self.graph.clone(), pipeline::tabling(), &mut cx, |_| Flow::Continue) {
             Ok((circuit, _)) => circuit,
             Err(refusal @ PipelineError::Pass(PassError::NoParameters { .. })) => {
@@ -158,7 +178,7 @@ impl Search<'_> {
         self.simulations += 1;
         let mut paired = Paired::default();
         for first in (0..self.rows.reference.len()).step_by(CHUNK) {
-            let (inputs, reference) = self.rows.chunk(first);
+            let (inputs, reference) = self.rows.chunk(first, CHUNK);
             let classes =
                 accuracy::simulated_from(&circuit, &inputs, self.options.seed, first).map_err(bad_rows)?.classes;
             for ((class, wanted), right) in classes.iter().zip(reference).zip(&self.right[first..]) {

@@ -70,11 +70,11 @@ pub(super) fn quantize(real: &ArrayD<f64>, scale: &[f64], factor: &[i64], clip: 
 ///
 /// All channels of a tensor share the torus step, which the channel with the widest accumulator decides; a narrower
 /// channel that uses more of it is read more finely. The gain stops where the channel's norm reaches the largest norm
-/// of the tensor, so the worst noise stays what it was; `beyond` goes on, since the noise of earlier bootstraps grows no
-/// faster than the channel and that of the keyswitch not at all. `widths` are the ranges seen, as real numbers.
+/// of the tensor, so the worst noise stays what it was; `beyond` goes on to twice the natural integers, since the noise of
+/// earlier bootstraps grows no faster than the channel and that of the keyswitch not at all. `widths` are the ranges seen, as real numbers.
 pub(super) fn gains(quantized: &Quantized, widths: &[f64], beyond: bool) -> Vec<f64> {
-    // More would only make integers long.
-    const MOST: f64 = 256.0;
+    // A channel that hardly moves in spite of large weights is noisy in any case; more would make norms long for it.
+    const MOST: f64 = 2.0;
     let norms = norms(quantized);
     let units: Vec<f64> = widths.iter().zip(&quantized.scale).map(|(w, s)| w / s).collect();
     let (widest, largest) = (units.iter().copied().fold(0.0, f64::max), norms.iter().copied().fold(0.0, f64::max));
