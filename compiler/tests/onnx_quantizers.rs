@@ -158,11 +158,27 @@ fn a_bias_may_have_32_bits() {
     assert!(y.iter().zip(&bias).all(|(y, b)| (y - b).abs() < 1e-3), "{y:?}");
 }
 
-#[test]
-fn scales_that_meet_in_a_channel_ask_for_calibration() {
+/// A sequence of five places times weights with a step for each of two features.
+fn sequence() -> Builder {
     let model = layer(&["N", "5", "6"], &[6, 2]).reals("sc", &[2], &[0.01, 0.03]);
-    let model = model.node("DequantizeLinear", &["q", "sc"], "v", vec![]).node("MatMul", &["a", "v"], "r", vec![]);
-    assert!(needs_calibration(&quantized(model).output("y").read().expect("reads")));
+    model.node("DequantizeLinear", &["q", "sc"], "v", vec![]).node("MatMul", &["a", "v"], "r", vec![])
+}
+
+#[test]
+fn scales_that_meet_in_a_channel_meet_behind_its_quantizer() {
+    assert_eq!(difference("bare", quantized(sequence()), &rows(&[20, 5, 6]), 0.0973), 0.0);
+    let bias = sequence().reals("c", &[2], &[0.731, -1.37]).node("Add", &["r", "c"], "sum", vec![]);
+    let relu = bias.node("Relu", &["sum"], "relu", vec![]);
+    assert!(difference("bias", coded(relu, "relu", "y", 0.0973, 3), &rows(&[20, 5, 6]), 0.0973) <= 1.01);
+}
+
+#[test]
+fn a_value_without_a_quantizer_is_named() {
+    let graph = sequence().node("Tanh", &["r"], "y", vec![]).output("y").read().expect("reads");
+    let lacking = fhe_passes::unstated(&graph).expect("tanh is no integer");
+    assert!(lacking.contains("it reads a sum without bounds"), "{lacking}");
+    let real = Builder::new(17).input("x", &["N", "6"]).node("Tanh", &["x"], "y", vec![]).output("y");
+    assert_eq!(fhe_passes::unstated(&real.read().expect("reads")), Some(String::new()));
 }
 
 #[test]

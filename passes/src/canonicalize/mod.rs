@@ -2,10 +2,12 @@
 //!
 //! - layout: no reshape of a reshape, no identity reshape, transpose, slice or pad; a transpose that moves only axes of
 //!   extent 1 is a reshape; zeros around a window op belong to its pads;
+//! - moves: behind functions of each element, where they would bring channels of different steps together;
 //! - maps: one map per chain, no link twice, nothing linear as a map, none on an input that the client can send mapped;
 //! - outputs: the last summand and the last sigmoid are the client's.
 
 mod chain;
+mod moves;
 mod outputs;
 
 use fhe_ir::{ConvGeometry, Func, Graph, Id, Op, Phase, PoolGeometry, Value};
@@ -40,14 +42,13 @@ impl Pass for Canonicalize {
                 Op::Slice { .. } => slice(&mut p, cx, id),
                 Op::Pad { .. } => pad(&mut p, cx, id),
                 Op::Conv { .. } | Op::SumPool { .. } | Op::AvgPool { .. } => window(&mut p, cx, id),
-                Op::Map { .. } => map(&mut p, cx, id),
+                Op::Map { .. } => moves::come_last(&mut p, cx, id) || map(&mut p, cx, id),
+                Op::AddClear { .. } | Op::MulClear { .. } => moves::come_last(&mut p, cx, id),
                 // The padding of a max-pool is left out of the maximum: zeros in front of it are not.
                 Op::MaxPool { .. } => false,
                 Op::Input { .. }
                 | Op::Dot { .. }
                 | Op::BatchNorm { .. }
-                | Op::AddClear { .. }
-                | Op::MulClear { .. }
                 | Op::Add { .. }
                 | Op::Sub { .. }
                 | Op::Mul { .. }
