@@ -53,7 +53,7 @@ fn runs_as_predicted(name: &str) -> (Circuit, Vec<Measurement>) {
     let secret: SecretKeys = files::read_secret(&at("s"), &circuit).expect("just written");
     let server = files::read_evaluation(&at("e"), &circuit).expect("just written").expand(&silent);
 
-    let inputs = rows(circuit.graph(), 2);
+    let inputs = rows(circuit.graph(), 1);
     let encrypted = encrypt(&circuit, &secret, &inputs, &mut randomness).expect("in range");
     files::write_inputs(&at("x"), &encrypted).expect("a new file");
     let read = files::read_inputs(&at("x"), &circuit).expect("just written");
@@ -65,7 +65,7 @@ fn runs_as_predicted(name: &str) -> (Circuit, Vec<Measurement>) {
     let wanted = |inputs: &[_]| eval::integer(circuit.graph(), inputs).outputs;
     assert_eq!(decrypt(&circuit, &secret, &read).expect("its keys"), wanted(&inputs));
 
-    let inputs = rows(circuit.graph(), 6);
+    let inputs = rows(circuit.graph(), 5);
     let (measured, outputs) = measure(&circuit, &secret, &server, &inputs, &mut randomness, &silent).expect("its keys");
     assert_eq!(decrypt(&circuit, &secret, &outputs).expect("its keys"), wanted(&inputs));
     for m in &measured {
