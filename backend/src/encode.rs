@@ -2,7 +2,7 @@
 //!
 //! An integer `x` is encrypted as `x·Δ`. In front of a table `Δ·(½ − lo + (span − width)/2)` is added in clear, so that
 //! the channel's domain `[lo, lo + width)` sits in the middle of the half torus `[0, ½)` and integers sit in the middle
-//! of their boxes. All halves exist, because Δ is even.
+//! of their units (the first ½ is left out for reads whose integers are not centred). All halves exist, because Δ is even.
 
 use fhe_ir::{Domain, Graph, Op, Output, Reader, Value};
 
@@ -19,12 +19,13 @@ pub struct Lookup {
 impl Lookup {
     /// The table of a `pbs`, whose operand has torus step `delta` and `span`; `None` for other ops.
     pub fn new(graph: &Graph, value: &Value) -> Option<Self> {
-        let Op::Pbs { x, table, domain, .. } = &value.op else { return None };
+        let Op::Pbs { x, table, domain, read, .. } = &value.op else { return None };
         let operand = graph.value(*x).cipher.as_ref()?;
         let cipher = value.cipher.as_ref()?;
         let n = u64::from(graph.param(cipher.params).polynomial_size());
         let table = graph.table(*table);
-        let reader = Reader { width: domain.width, boxes: table.boxes() as u64, span: operand.span };
+        let (width, boxes) = (domain.width, table.boxes() as u64);
+        let reader = Reader { width, boxes, span: operand.span, centred: read.is_centred() };
         let boxes: Vec<usize> = (0..n).map(|slot| reader.box_of_slot(slot, n)).collect();
         let half = cipher.delta() / 2;
         let torus = |halves: i64| half.wrapping_mul(halves as u64);
@@ -39,7 +40,7 @@ impl Lookup {
                 })
                 .collect(),
             centres: rows().map(|row| torus(ends(row))).collect(),
-            shifts: domain.lo.iter().map(|&lo| shift(operand.delta(), lo, operand.span, domain.width)).collect(),
+            shifts: domain.lo.iter().map(|&lo| shift(operand.delta(), lo, reader)).collect(),
         })
     }
 
@@ -63,9 +64,9 @@ fn at(len: usize, channel: usize) -> usize {
     if len == 1 { 0 } else { channel }
 }
 
-/// `Δ·(½ − lo + (span − width)/2)` on the torus.
-fn shift(delta: u64, lo: i64, span: u64, width: u64) -> u64 {
-    let halves = (span - width).wrapping_add(1).wrapping_sub((lo as u64).wrapping_mul(2));
+/// `Δ·(margin − lo)` on the torus.
+fn shift(delta: u64, lo: i64, reader: Reader) -> u64 {
+    let halves = reader.twice_margin().wrapping_sub((lo as u64).wrapping_mul(2));
     (delta / 2).wrapping_mul(halves)
 }
 
@@ -81,7 +82,7 @@ pub fn decode(output: &Output, delta: u64, channel: usize, phase: u64) -> i64 {
     let (w, d, b) = (i128::from(width), i128::from(delta), i128::from(boxes));
     let position = 2 * i128::from(centred as i64) + w * d;
     let index = (position * b).div_euclid(2 * w * d).clamp(0, b - 1) as u64;
-    lo + Reader { width, boxes, span: width }.centre(index)
+    lo + Reader { width, boxes, span: width, centred: read.is_centred() }.centre(index)
 }
 
 #[cfg(test)]

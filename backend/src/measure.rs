@@ -114,11 +114,12 @@ impl Observed<'_> {
     /// Entries that the table really read, and how many of them are not those of the noiseless phase.
     fn read(&self, value: &Value, x: Id<Value>) -> Result<(Tensor, u64), Error> {
         let graph = self.circuit.graph();
-        let Op::Pbs { table, domain, .. } = &value.op else { unreachable!("called on a pbs") };
+        let Op::Pbs { table, domain, read, .. } = &value.op else { unreachable!("called on a pbs") };
         let table = graph.table(*table);
         let lookup = Lookup::new(graph, value).expect("checked: a pbs with ciphers");
         let span = self.circuit.cipher(graph.value(x)).span;
-        let reader = Reader { width: domain.width, boxes: table.boxes() as u64, span };
+        let (width, boxes) = (domain.width, table.boxes() as u64);
+        let reader = Reader { width, boxes, span, centred: read.is_centred() };
         let n = graph.param(self.circuit.cipher(value).params).polynomial_size();
         let small = &self.small[&x.index()];
         let key = self.secret.lwe(self.circuit.key_of(graph.value(x)))?;

@@ -35,7 +35,7 @@ fn a_real_bootstrap_wraps_as_the_reader_does() {
     // Two full turns of a half torus of 19 integers.
     let messages: Vec<[i64; 2]> = (-40..40).map(|x| [x, x + 1]).collect();
     let got = run(&rows, &domain, Read::Exact, 19, &messages);
-    let reader = Reader { width: 16, boxes: 16, span: 19 };
+    let reader = Reader { width: 16, boxes: 16, span: 19, centred: true };
     for (m, y) in messages.iter().zip(got) {
         for c in 0..2 {
             assert_eq!(y[c], reader.read(&rows[c], m[c] - domain.lo[c]), "message {} of channel {c}", m[c]);
@@ -49,7 +49,7 @@ fn coarse_boxes_and_a_shared_row_read_the_same_box() {
     let domain = Domain { lo: vec![-64], width: 128 };
     let messages: Vec<[i64; 2]> = (-100..100).map(|x| [x, -x]).collect();
     let got = run(&rows, &domain, Read::Approximate(3), 160, &messages);
-    let reader = Reader { width: 128, boxes: 8, span: 160 };
+    let reader = Reader { width: 128, boxes: 8, span: 160, centred: true };
     for (m, y) in messages.iter().zip(got) {
         for c in 0..2 {
             let read = |noise: i64| reader.read(&rows[0], m[c] + noise + 64);
@@ -58,6 +58,34 @@ fn coarse_boxes_and_a_shared_row_read_the_same_box() {
             if read(-1) == read(1) {
                 assert_eq!(y[c], read(0));
             }
+        }
+    }
+}
+
+#[test]
+fn a_bit_is_read_without_a_padding_bit() {
+    let rows = vec![vec![0, 4], vec![0, 1]];
+    let domain = Domain { lo: vec![0], width: 32 };
+    let multiples: Vec<i64> = (-5..6).collect();
+    // The multiples themselves, and what is almost a quarter of the torus away from them.
+    let messages: Vec<[i64; 2]> =
+        multiples.iter().flat_map(|m| [-14, 0, 14].map(|away| [32 * m + away, 32 * m])).collect();
+    let got = run(&rows, &domain, Read::Bit, 32, &messages);
+    for (m, y) in multiples.iter().flat_map(|m| [m; 3]).zip(got) {
+        assert_eq!(y, [4 * (m & 1), m & 1], "{m} halves of the torus");
+    }
+}
+
+#[test]
+fn middles_are_read_in_the_middle_of_their_boxes() {
+    let rows = vec![vec![5, -3, 7, 9, 11, 2, 0, 1]];
+    let domain = Domain { lo: vec![-8], width: 16 };
+    // Boxes of two integers: where the odd ones lie there is a whole integer to both borders.
+    let messages: Vec<[i64; 2]> = (-20..20).map(|k| [2 * k + 1, 7]).collect();
+    for span in [16, 24] {
+        let reader = Reader { width: 16, boxes: 8, span, centred: false };
+        for (m, y) in messages.iter().zip(run(&rows, &domain, Read::Middles(8), span, &messages)) {
+            assert_eq!(y, [reader.read(&rows[0], m[0] + 8), 1], "{} of {span}", m[0]);
         }
     }
 }

@@ -71,9 +71,10 @@ fn difference(graph: &Graph, f: Id<Value>) -> Option<(&Value, Id<Value>, i64)> {
 fn read(graph: &Graph, lookup: &Value, difference: Id<Value>, factor: i64, channel: usize, d: i64) -> i64 {
     match &lookup.op {
         Op::Map { .. } => map_entry(graph, lookup, graph.value(difference), channel, d),
-        Op::Lut { table, domain, .. } | Op::Pbs { table, domain, .. } => {
+        Op::Lut { table, domain, read, .. } | Op::Pbs { table, domain, read, .. } => {
             let table = graph.table(*table);
-            let reader = Reader { width: domain.width, boxes: table.boxes() as u64, span: domain.width };
+            let (width, boxes) = (domain.width, table.boxes() as u64);
+            let reader = Reader { width, boxes, span: width, centred: read.is_centred() };
             let row = table.row(channel);
             let offset = d.saturating_mul(factor).saturating_sub(domain.channel(channel).lo);
             // Beyond the domain it depends on the half torus: not bounded here.

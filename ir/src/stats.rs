@@ -158,13 +158,15 @@ fn add(graph: &Graph, id: Id<Value>, value: &Value, node: &mut NodeStats) {
     match &value.op {
         Op::Keyswitch { x, .. } => {
             node.keyswitches += elements;
-            raise(&mut node.worst_case_bits, graph.value(*x).interval().map(|i| i.bits()));
             let worst = value.cipher.as_ref().and_then(|c| c.log2_sd.iter().copied().reduce(f32::max));
             raise(&mut node.log2_sd, worst.map(f64::from));
             for user in graph.values[id.index()..].iter() {
-                if let Op::Pbs { x, domain, .. } = &user.op
-                    && *x == id
+                if let Op::Pbs { x: read_here, domain, read, .. } = &user.op
+                    && *read_here == id
+                    && *read != Read::Bit
                 {
+                    // What a bit is read of has been moved to the top of the torus: it is no accumulator.
+                    raise(&mut node.worst_case_bits, graph.value(*x).interval().map(|i| i.bits()));
                     raise(&mut node.accumulator_bits, Some((domain.width as f64).log2()));
                 }
             }

@@ -19,6 +19,13 @@ pub enum Read {
     /// As finely as the bootstrap resolves: every slot of its polynomial has an entry of its own. Noise in front of the
     /// table is then a small error of its argument and never a wrong box.
     Full,
+    /// That many equal boxes over the domain, each an even number of integers, for an operand that is always the middle
+    /// one of its box: what exact rounding leaves.
+    Middles(u32),
+    /// A single bit, over the whole torus: the domain is a power of two, the half torus holds exactly that many
+    /// integers, and the operand is always a multiple of that number. The first entry is read at the even multiples,
+    /// the second at the odd ones, each up to a quarter of the torus away.
+    Bit,
 }
 
 /// Entries of a table that is read in full, before the polynomial that will hold it is known: more than the slots of
@@ -31,8 +38,18 @@ impl Read {
         match self {
             Self::Exact => width,
             Self::Approximate(p) => width.min(1 << p.min(32)),
-            Self::Boxes(n) => width.min(u64::from(n.max(1))),
+            Self::Boxes(n) | Self::Middles(n) => width.min(u64::from(n.max(1))),
             Self::Full => width.min(FULL_BOXES),
+            Self::Bit => width.min(2),
+        }
+    }
+
+    /// Whether an integer of the domain lies in the middle of its unit of the half torus. Otherwise it lies at the left
+    /// end of its unit, so that the middle one of an even number of integers is the middle of their box.
+    pub fn is_centred(self) -> bool {
+        match self {
+            Self::Exact | Self::Approximate(_) | Self::Boxes(_) | Self::Full => true,
+            Self::Middles(_) | Self::Bit => false,
         }
     }
 }
@@ -44,6 +61,8 @@ impl fmt::Display for Read {
             Self::Approximate(p) => write!(f, "approximate {p}"),
             Self::Boxes(n) => write!(f, "boxes {n}"),
             Self::Full => write!(f, "full"),
+            Self::Middles(n) => write!(f, "middles {n}"),
+            Self::Bit => write!(f, "bit"),
         }
     }
 }
@@ -120,14 +139,22 @@ pub struct Reader {
     pub boxes: u64,
     /// Integers that the half torus holds.
     pub span: u64,
+    /// Whether integers lie in the middle of their units ([`Read::is_centred`]).
+    pub centred: bool,
 }
 
 impl Reader {
+    /// Twice the distance from the left end of the half torus to the first integer of the domain, in integers.
+    pub fn twice_margin(self) -> u64 {
+        self.span.saturating_sub(self.width) + u64::from(self.centred)
+    }
+
     /// Reads `row` at `offset`, the signed distance of the integer message from the left end of the channel's domain.
     pub fn read(self, row: &[i64], offset: i64) -> i64 {
-        // In half integers, so that the middle of an integer is a whole number: message 2·offset + 1, margin span − width.
+        // In half integers, so that the middle of an integer is a whole number: message 2·offset + 1 (where it is
+        // centred), margin span − width.
         let (span, width, boxes) = (i128::from(self.span), i128::from(self.width), i128::from(self.boxes));
-        let position = 2 * i128::from(offset) + 1 + (span - width);
+        let position = 2 * i128::from(offset) + i128::from(self.twice_margin());
         let (turns, rest) = (position.div_euclid(2 * span), position.rem_euclid(2 * span));
         let index = ((rest - (span - width)) * boxes).div_euclid(2 * width).clamp(0, boxes - 1);
         self.entry(row, index as usize, turns)
@@ -158,7 +185,7 @@ impl Reader {
     /// has its value.
     pub fn middle(self, index: u64) -> f64 {
         let twice = (2 * u128::from(index) + 1) * u128::from(self.width);
-        twice as f64 / (2 * u128::from(self.boxes)) as f64 - 0.5
+        twice as f64 / (2 * u128::from(self.boxes)) as f64 - if self.centred { 0.5 } else { 0.0 }
     }
 
     /// The integer (relative to the domain's left end) that holds the middle of a box: how an output read in boxes
@@ -176,7 +203,7 @@ mod tests {
     #[test]
     fn inside_the_domain_every_integer_has_its_box() {
         let row: Vec<i64> = (100..110).collect();
-        let reader = Reader { width: 10, boxes: 10, span: 10 };
+        let reader = Reader { width: 10, boxes: 10, span: 10, centred: true };
         for x in 0..10 {
             assert_eq!(reader.read(&row, x), 100 + x);
             assert_eq!(reader.centre(x as u64), x);
@@ -186,7 +213,7 @@ mod tests {
 
     #[test]
     fn the_middle_of_a_box_of_several_integers_is_their_mean() {
-        let reader = Reader { width: 12, boxes: 3, span: 12 };
+        let reader = Reader { width: 12, boxes: 3, span: 12, centred: true };
         assert_eq!([0, 1, 2].map(|i| reader.middle(i)), [1.5, 5.5, 9.5]);
         assert_eq!([0, 1, 2].map(|i| reader.centre(i)), [2, 6, 10]);
     }
@@ -194,7 +221,7 @@ mod tests {
     #[test]
     fn outside_it_saturates_then_reflects() {
         let row = [3, 5, 9, 20];
-        let reader = Reader { width: 4, boxes: 4, span: 4 };
+        let reader = Reader { width: 4, boxes: 4, span: 4, centred: true };
         assert_eq!(reader.read(&row, 4), 20);
         assert_eq!(reader.read(&row, -1), 3);
         assert_eq!(reader.read(&row, 7), 3);
@@ -208,7 +235,7 @@ mod tests {
     fn slots_agree_with_integers_away_from_box_borders() {
         let row: Vec<i64> = (0..16).collect();
         for (width, boxes, span) in [(256, 16, 256), (200, 16, 256), (79, 16, 79)] {
-            let reader = Reader { width, boxes, span };
+            let reader = Reader { width, boxes, span, centred: true };
             let n = 1024;
             for x in 0..width as i64 {
                 // Phase of the integer in slots, from the left end of the half torus.
@@ -216,6 +243,37 @@ mod tests {
                 let in_box = (x as f64 + 0.5) * boxes as f64 / width as f64;
                 if (in_box - in_box.round()).abs() * n as f64 / boxes as f64 > 1.0 {
                     assert_eq!(reader.read_slot(&row, slots.floor() as i64, n), reader.read(&row, x), "{x} of {width}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_bit_is_read_on_the_whole_torus() {
+        let (width, row) = (16, [0, 4]);
+        let reader = Reader { width, boxes: Read::Bit.boxes(width), span: width, centred: Read::Bit.is_centred() };
+        for multiple in -5..6 {
+            // Up to a quarter of the torus to the left, less than that to the right.
+            for noise in -8..8 {
+                assert_eq!(reader.read(&row, 16 * multiple + noise), 4 * (multiple & 1), "{multiple} {noise}");
+            }
+            for (n, quarter) in [(8, 4), (1024, 512)] {
+                for noise in -quarter..quarter {
+                    assert_eq!(reader.read_slot(&row, n * multiple + noise, n as u64), 4 * (multiple & 1));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_middle_of_a_box_of_middles_is_an_integer() {
+        let (width, row) = (32, [7, 9, 1, 0]);
+        for span in [32, 64] {
+            let reader = Reader { width, boxes: 4, span, centred: Read::Middles(4).is_centred() };
+            for index in 0..4 {
+                assert_eq!(reader.middle(index), 8.0 * index as f64 + 4.0);
+                for noise in -4..4 {
+                    assert_eq!(reader.read(&row, reader.middle(index) as i64 + noise), row[index as usize]);
                 }
             }
         }

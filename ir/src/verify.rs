@@ -9,7 +9,8 @@
 //! - `scale`: scales are positive and finite, ranges seen finite and in order, both one or one per channel and there
 //!   where the phase needs them;
 //! - `range`: ranges lie in their type, and from `ranged` on every type covers what interval arithmetic proves;
-//! - `table`: tables have the boxes that their domain and resolution ask for, domains are within their limits;
+//! - `table`: tables have the boxes that their domain and resolution ask for, domains are within their limits, only a
+//!   `lut` or `pbs` reads middles of boxes (of an even number of integers) or a bit (of a power of two);
 //! - `cipher`: in a circuit all parameter sets lie on one curve; linear ops stay under one big key with one torus step;
 //!   keyswitches lead from a big key to another key, with a sound decomposition and the same step, bootstraps from the
 //!   small key to the big key of their set; domains fit into the half torus and boxes into the polynomial, predictions
@@ -305,6 +306,17 @@ fn table(graph: &Graph, value: &Value) -> Result<(), String> {
         _ => return Ok(()),
     };
     domain_limits(domain)?;
+    if !read.is_centred() && table.is_none() {
+        return Err(format!("only a table has read={read}"));
+    }
+    let whole = match *read {
+        Read::Middles(n) => n > 0 && domain.width.is_multiple_of(2 * u64::from(n)),
+        Read::Bit => domain.width.is_power_of_two() && domain.width > 1,
+        _ => true,
+    };
+    if !whole {
+        return Err(format!("read={read} does not divide a domain of {} integers", domain.width));
+    }
     if read.boxes(domain.width) > MAX_BOXES {
         return Err(format!("read={read} over {} integers has more than 2^20 boxes", domain.width));
     }
@@ -344,6 +356,9 @@ fn cipher(graph: &Graph, value: &Value) -> Result<(), String> {
         }
         let span = graph.value(*x).cipher.as_ref().map_or(0, |o| o.span);
         let n = u64::from(graph.param(own.params).polynomial_size());
+        if *read == Read::Bit && domain.width != span {
+            return Err(format!("a bit of {} integers in a half torus of {span}", domain.width));
+        }
         if domain.width > span || graph.table(*table).boxes() as u64 > n {
             return Err(format!(
                 "a domain of {} integers in {span}, {} boxes in {n} slots",
@@ -387,6 +402,9 @@ fn outputs(graph: &Graph, output: &crate::graph::Output) -> Result<(), (&'static
     }
     if let Some(domain) = &output.domain {
         domain_limits(domain).map_err(|m| ("table", m))?;
+        if let Some(read) = output.read.filter(|read| !read.is_centred()) {
+            return Err(("table", format!("only a table has read={read}")));
+        }
         if domain.lo.len() != 1 && domain.lo.len() != value.channels() {
             return Err(("shape", format!("{} domains for {} channels", domain.lo.len(), value.channels())));
         }

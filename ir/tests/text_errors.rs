@@ -128,7 +128,7 @@ fn ops_and_fields() {
     refuses("%y: f32[1] = lut %x, @t, read=exact", "36: got the end of the line, allowed: the field domain=");
     refuses(
         "%y: f32[1] = lut %x, @t, domain=[0, 3], read=fine",
-        "46: got `fine`, allowed: exact, full, approximate <bits>, boxes <number>",
+        "46: got `fine`, allowed: exact, full, approximate <bits>, boxes <number>, middles <number>, bit",
     );
     refuses(
         "%y: f32[1] = lut %x, @t, domain=[0, 3] [0, 4], read=exact",

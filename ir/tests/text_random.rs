@@ -66,7 +66,9 @@ impl Tape {
     }
 
     fn resolution(&mut self) -> Read {
-        match self.below(4) {
+        match self.below(6) {
+            4 => Read::Middles(1 + self.below(100) as u32),
+            5 => Read::Bit,
             0 => Read::Approximate(self.below(20) as u32),
             1 => Read::Boxes(1 + self.below(100) as u32),
             2 => Read::Full,

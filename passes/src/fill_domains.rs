@@ -103,8 +103,8 @@ mod tests {
         for (width, boxes) in [(8, 8), (96, 64), (100, 64), (255, 64), (3, 2)] {
             let row: Vec<i64> = (0..boxes as i64).collect();
             for factor in [1, 3, 5, 11] {
-                let plain = Reader { width, boxes, span: width };
-                let filled = Reader { width: width * factor, boxes, span: width * factor };
+                let plain = Reader { width, boxes, span: width, centred: true };
+                let filled = Reader { width: width * factor, boxes, span: width * factor, centred: true };
                 for x in -5..width as i64 + 5 {
                     let moved = x * factor as i64 + (factor as i64 - 1) / 2;
                     assert_eq!(plain.read(&row, x), filled.read(&row, moved), "{x} of {width} times {factor}");

@@ -81,6 +81,8 @@ impl<'g> Regions<'g> {
     /// The noise constraint of a reading if it distinguished that many boxes, at least 1.
     pub fn constraint_in(&self, reading: &Reading<'_>, boxes: u64) -> Constraint {
         let operand = reading.operand.index();
+        // A bit is told from the other up to a quarter of the torus, whatever else is asked for.
+        let boxes = if reading.read == Read::Bit { 2 } else { boxes };
         let (span, width) = (self.span[operand], reading.domain.width);
         // A single box is read right wherever its operand is.
         let width = if boxes == 1 && reading.read != Read::Full { span } else { width };
@@ -98,7 +100,10 @@ impl<'g> Regions<'g> {
             norm2_pbs: norm2.pbs,
             norm2_input: norm2.input,
             table: reading.table.is_some(),
-            half_box: width as f64 / (4.0 * span as f64 * boxes as f64),
+            half_box: match reading.read {
+                Read::Bit => 0.25,
+                _ => width as f64 / (4.0 * span as f64 * boxes as f64),
+            },
             boxes: u32::try_from(boxes).unwrap_or(u32::MAX),
             dyadic_boxes: span == width && boxes.is_power_of_two(),
             full,

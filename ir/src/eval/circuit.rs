@@ -157,12 +157,13 @@ impl Elementwise<f64> for Noisy<'_> {
                     let source = Source { id: *operand, log2_grid: params.log2_polynomial_size };
                     self.then_noise(at, source, &mut x, &[coarser.sqrt() * unit], |_, _| {});
                 }
-                let Prepared { reader, domain, table, box_of_slot } =
+                let Prepared { reader, saturates, domain, table, box_of_slot } =
                     self.tables[id.index()].as_ref().expect("prepared");
                 let slots = box_of_slot.len();
                 let slots_per_unit = slots as f64 / reader.span as f64;
-                let margin = 0.5 + (reader.span - reader.width) as f64 / 2.0;
-                let width = reader.width as f64 - 0.5;
+                let margin = reader.twice_margin() as f64 / 2.0;
+                let half = f64::from(u8::from(reader.centred)) / 2.0;
+                let width = reader.width as f64 - half;
                 self.then_noise(at, id, &mut x, &sd(&added_variance(value, None), 0.0), |channel, plane| {
                     let row = table.row(channel);
                     let row = row.as_slice().expect("tables are row-major");
@@ -170,7 +171,7 @@ impl Elementwise<f64> for Noisy<'_> {
                     let mut outside = 0;
                     for e in plane {
                         let offset = *e - lo;
-                        outside += u64::from(offset < -0.5 || offset >= width);
+                        outside += u64::from(offset < -half || offset >= width);
                         // A float past the range of i64 saturates in the cast; such noise is far beyond any circuit.
                         let slot = ((offset + margin) * slots_per_unit).floor() as i64;
                         // The polynomial size is a power of two: this is the remainder.
@@ -178,7 +179,7 @@ impl Elementwise<f64> for Noisy<'_> {
                         let wrapped = slot & slots as i64 != 0;
                         *e = if wrapped { ends - entry } else { entry } as f64;
                     }
-                    self.saturated.add(id, outside);
+                    self.saturated.add(id, if *saturates { outside } else { 0 });
                 });
             }
             other => unreachable!("verified: `{}` is not an element-wise op of a circuit", other.keyword()),

@@ -86,6 +86,8 @@ impl Counters {
 /// A table made ready for one value: its reader, domain and the box of each integer (or slot).
 pub(super) struct Prepared<'g> {
     pub reader: Reader,
+    /// Whether operands outside of the domain are counted: a bit is read anywhere.
+    pub saturates: bool,
     pub domain: &'g Domain,
     pub table: &'g Table,
     /// Box of each slot, when the circuit evaluator asked for a polynomial size.
@@ -101,17 +103,18 @@ pub(super) fn prepare<'g>(
         .values
         .iter()
         .map(|value| {
-            let (x, table, domain) = match &value.op {
-                Op::Lut { x, table, domain, .. } | Op::Pbs { x, table, domain, .. } => (x, table, domain),
+            let (x, table, domain, read) = match &value.op {
+                Op::Lut { x, table, domain, read } | Op::Pbs { x, table, domain, read, .. } => (x, table, domain, read),
                 _ => return None,
             };
             let table = graph.table(*table);
             let span = graph.value(*x).cipher.as_ref().map_or(domain.width, |c| c.span);
-            let reader = Reader { width: domain.width, boxes: table.boxes() as u64, span };
+            let (width, boxes) = (domain.width, table.boxes() as u64);
+            let reader = Reader { width, boxes, span, centred: read.is_centred() };
             let box_of_slot = polynomial_size(graph, value)
                 .map(|n| (0..n).map(|slot| reader.box_of_slot(slot, n) as u32).collect())
                 .unwrap_or_default();
-            Some(Prepared { reader, domain, table, box_of_slot })
+            Some(Prepared { reader, saturates: *read != Read::Bit, domain, table, box_of_slot })
         })
         .collect()
 }
@@ -133,11 +136,13 @@ impl Elementwise<f64> for Exact<'_> {
             Op::Map { x: operand, .. } => map(self.graph, value, self.graph.value(*operand), &mut x, at.split),
             Op::Keyswitch { .. } => {}
             Op::Lut { .. } | Op::Pbs { .. } => {
-                let Prepared { reader, domain, table, .. } = self.tables[id.index()].as_ref().expect("prepared");
+                let Prepared { reader, saturates, domain, table, .. } =
+                    self.tables[id.index()].as_ref().expect("prepared");
                 for_each_plane(&mut x, at.split, |_, channel, plane| {
                     let row = table.row(channel);
                     let row = row.as_slice().expect("tables are row-major");
-                    self.saturated.add(id, read_plane(*reader, row, domain.channel(channel).lo, plane));
+                    let outside = read_plane(*reader, row, domain.channel(channel).lo, plane);
+                    self.saturated.add(id, if *saturates { outside } else { 0 });
                 });
             }
             other => unreachable!("verified: `{}` is not in an integer graph", other.keyword()),
@@ -149,7 +154,8 @@ impl Elementwise<f64> for Exact<'_> {
 /// Reads a table at every element of a plane; the number of elements outside of its domain.
 fn read_plane(reader: Reader, row: &[i64], lo: i64, plane: &mut [f64]) -> u64 {
     let (boxes, width) = (reader.boxes as i64, reader.width as i64);
-    // The numerator (2·offset + 1)·boxes stays below 2^53 for every domain that any parameter set carries: it is exact in
+    let half = i64::from(reader.centred);
+    // The numerator (2·offset + half)·boxes stays below 2^53 for every domain that any parameter set carries: it is exact in
     // f64, and so is the quotient once it has been corrected.
     let fast = reader.width < 1 << 28 && reader.boxes < 1 << 22;
     let inverse = 1.0 / (2 * width) as f64;
@@ -159,7 +165,7 @@ fn read_plane(reader: Reader, row: &[i64], lo: i64, plane: &mut [f64]) -> u64 {
         let inside = (0..width).contains(&offset);
         outside += u64::from(!inside);
         *e = if inside && fast {
-            let numerator = (2 * offset + 1) * boxes;
+            let numerator = (2 * offset + half) * boxes;
             let guess = (numerator as f64 * inverse) as i64;
             let rest = numerator - guess * (2 * width);
             let index = guess + i64::from(rest >= 2 * width) - i64::from(rest < 0);
@@ -183,7 +189,8 @@ fn map(graph: &Graph, value: &Value, operand: &Value, x: &mut ArrayD<f64>, split
         });
     };
     let rows = map_table(graph, value, operand, domain, *read);
-    let reader = Reader { width: domain.width, boxes: rows.ncols() as u64, span: domain.width };
+    let (width, boxes) = (domain.width, rows.ncols() as u64);
+    let reader = Reader { width, boxes, span: width, centred: read.is_centred() };
     for_each_plane(x, split, |_, channel, plane| {
         let row = rows.row(if rows.nrows() == 1 { 0 } else { channel });
         read_plane(reader, row.as_slice().expect("row-major"), domain.channel(channel).lo, plane);
@@ -194,7 +201,7 @@ fn map(graph: &Graph, value: &Value, operand: &Value, x: &mut ArrayD<f64>, split
 /// which may lie between two integers.
 pub fn map_table(graph: &Graph, value: &Value, operand: &Value, domain: &Domain, read: Read) -> Array2<i64> {
     let boxes = read.boxes(domain.width);
-    let reader = Reader { width: domain.width, boxes, span: domain.width };
+    let reader = Reader { width: domain.width, boxes, span: domain.width, centred: read.is_centred() };
     Array2::from_shape_fn((value.channels(), boxes as usize), |(channel, index)| {
         map_at(graph, value, operand, channel, domain.channel(channel).lo as f64 + reader.middle(index as u64))
     })
@@ -233,7 +240,7 @@ pub(super) fn decode_outputs(
         .map(|(index, (mut y, output))| {
             if let (Some(read), Some(domain)) = (output.read, &output.domain) {
                 let (width, boxes) = (domain.width, read.boxes(domain.width));
-                let reader = Reader { width, boxes, span: width };
+                let reader = Reader { width, boxes, span: width, centred: read.is_centred() };
                 let count = &mut saturated[output.value.index()];
                 // A decrypted phase is known up to whole turns: the one nearest to the middle of the domain is taken.
                 let turn = graph.value(output.value).cipher.as_ref().map(|c| 2.0 * c.span as f64);

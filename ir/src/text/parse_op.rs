@@ -475,7 +475,9 @@ fn read(line: &mut Line<'_>) -> Parsed<Read> {
         Token::Word("full") => Ok(Read::Full),
         Token::Word("approximate") => Ok(Read::Approximate(line.integer("a number of bits")?)),
         Token::Word("boxes") => Ok(Read::Boxes(line.integer("a number of boxes")?)),
-        _ => Err(line.expected(span, "exact, full, approximate <bits>, boxes <number>")),
+        Token::Word("middles") => Ok(Read::Middles(line.integer("a number of boxes")?)),
+        Token::Word("bit") => Ok(Read::Bit),
+        _ => Err(line.expected(span, "exact, full, approximate <bits>, boxes <number>, middles <number>, bit")),
     }
 }
 
