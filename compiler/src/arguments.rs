@@ -1,5 +1,6 @@
 //! Values of command-line options that are more than a number: widths, probabilities, ranges, sweeps.
 
+use clap::ValueEnum;
 use fhe_passes::{Bits, CalibrationMethod, Rounding};
 
 /// Parses `6`, or `op_inputs=6:op_weights=4:model_inputs=8:model_outputs=9`.
@@ -44,6 +45,29 @@ pub fn rounding(text: &str) -> Result<Rounding, String> {
             Ok(p @ 1..=16) => Ok(Rounding::Approximate(p)),
             _ => Err(format!("{text:?} is none of off, full and a number of bits in [1, 16]")),
         },
+    }
+}
+
+/// How an accumulator loses the bits that its tables do not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RoundingMethod {
+    /// The low bits fall into the noise: free, and off by one box where a value is close to a border.
+    Approximate,
+    /// The low bits are removed one by one, each with a bootstrap: every value falls into its box.
+    Exact,
+}
+
+impl RoundingMethod {
+    /// What `--rounding` says, by this method.
+    ///
+    /// # Errors
+    /// When tables are read in full: nothing is rounded then.
+    pub fn apply(self, rounding: Rounding) -> Result<Rounding, String> {
+        match (self, rounding) {
+            (Self::Exact, Rounding::Approximate(p)) => Ok(Rounding::Exact(p)),
+            (Self::Exact, Rounding::Full) => Err("exact needs a number of bits in --rounding, not full".into()),
+            _ => Ok(rounding),
+        }
     }
 }
 
@@ -112,6 +136,15 @@ mod tests {
         let four = bits("op_inputs=4:op_weights=3:model_inputs=8").unwrap();
         assert_eq!((four.model_inputs, four.op_inputs, four.op_weights, four.model_outputs), (8, 4, 3, 8));
         assert!(bits("17").is_err() && bits("op_inputs=4").is_err() && bits("x=4:op_inputs=3").is_err());
+    }
+
+    #[test]
+    fn exact_rounding_needs_bits() {
+        let exact = |text: &str| RoundingMethod::Exact.apply(rounding(text).unwrap());
+        assert_eq!(exact("4"), Ok(Rounding::Exact(4)));
+        assert_eq!(exact("off"), Ok(Rounding::Off));
+        assert!(exact("full").is_err());
+        assert_eq!(RoundingMethod::Approximate.apply(Rounding::Full), Ok(Rounding::Full));
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod params;
 pub mod post;
 pub mod ranges;
 pub mod rebuild;
+mod rounding;
 pub mod shape;
 pub mod stats;
 pub mod table;

@@ -5,6 +5,7 @@ use crate::id::Id;
 use crate::interval::Interval;
 use crate::maximum;
 use crate::op::Op;
+use crate::rounding;
 
 /// Proven interval per channel of the value that `op` makes (of shape `shape`), from the real integer weights and
 /// the operands' intervals. `None` for ops whose type is a statement of its own (`input`, `map`).
@@ -73,6 +74,9 @@ pub fn infer(graph: &Graph, op: &Op, shape: &[usize]) -> Result<Option<Vec<Inter
         Op::Add { a, b } | Op::Sub { a, b } => {
             if let (Op::Add { .. }, Some(greater)) = (op, maximum::interval_of_sum(graph, *a, *b)) {
                 return Ok(Some(greater));
+            }
+            if let (Op::Sub { .. }, Some(rounded)) = (op, rounding::interval_of_difference(graph, *a, *b)) {
+                return Ok(Some(rounded));
             }
             let each = |(a, b): (Interval, Interval)| match op {
                 Op::Add { .. } => a.checked_add(b),

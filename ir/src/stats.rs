@@ -159,13 +159,14 @@ fn add(graph: &Graph, id: Id<Value>, value: &Value, node: &mut NodeStats) {
         Op::Keyswitch { x, .. } => {
             node.keyswitches += elements;
             let worst = value.cipher.as_ref().and_then(|c| c.log2_sd.iter().copied().reduce(f32::max));
-            raise(&mut node.log2_sd, worst.map(f64::from));
             for user in graph.values[id.index()..].iter() {
                 if let Op::Pbs { x: read_here, domain, read, .. } = &user.op
                     && *read_here == id
                     && *read != Read::Bit
                 {
-                    // What a bit is read of has been moved to the top of the torus: it is no accumulator.
+                    // What a bit is read of has been moved to the top of the torus: it is no accumulator, and bears
+                    // noise that would fill the boxes of any table.
+                    raise(&mut node.log2_sd, worst.map(f64::from));
                     raise(&mut node.worst_case_bits, graph.value(*x).interval().map(|i| i.bits()));
                     raise(&mut node.accumulator_bits, Some((domain.width as f64).log2()));
                 }
@@ -177,7 +178,8 @@ fn add(graph: &Graph, id: Id<Value>, value: &Value, node: &mut NodeStats) {
             node.tables += graph.table(*table).entries.nrows() as u64;
             let boxes = if read == Read::Full { graph.table(*table).boxes() as u64 } else { read.boxes(domain.width) };
             raise(&mut node.table_bits, Some((boxes as f64).log2()));
-            node.log2_bound = [node.log2_bound, log2_bound.map(f64::from)].into_iter().flatten().reduce(f64::min);
+            let bound = log2_bound.filter(|_| read != Read::Bit).map(f64::from);
+            node.log2_bound = [node.log2_bound, bound].into_iter().flatten().reduce(f64::min);
             raise(&mut node.log2_p_fail, log2_fail.map(f64::from));
         }
         _ => {}

@@ -16,7 +16,7 @@ use ndarray::ArrayD;
 use rayon::prelude::*;
 
 use crate::grids;
-use crate::options::{CalibrationMethod, Options, Rounding};
+use crate::options::{CalibrationMethod, Options};
 use crate::pass::{Pass, PassCx, PassError, Place};
 
 /// See the module.
@@ -87,7 +87,7 @@ fn step_bits(graph: &Graph, options: &Options) -> Vec<Option<u32>> {
     let of = |(id, value): (Id<Value>, &Value)| match (&value.op, options.rounding) {
         (Op::Input { .. }, _) => Some(options.bits.model_inputs),
         (Op::Map { .. }, _) => Some(options.activation_bits()),
-        (_, Rounding::Approximate(p)) if !graph.is_output(id) => Some(p),
+        (_, rounding) if !graph.is_output(id) => rounding.bits(),
         _ => None,
     };
     graph.iter().map(of).collect()

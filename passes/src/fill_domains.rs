@@ -4,7 +4,7 @@
 //! would have boxes as small as that step. Multiplied by `g`, its operand fills the half torus: boxes grow by `g`, and so
 //! does the noise of earlier bootstraps, but not that of the keyswitch and the modulus switch in between.
 //!
-//! The factor is odd, so that the middle of an integer stays the middle of its `g` steps and the table reads the same entry.
+//! Where integers lie in the middle of their units the factor is odd, so that the middle of an integer stays the middle of its `g` steps and the table reads the same entry.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ impl Pass for FillDomains {
                 new.copy(id);
                 continue;
             };
-            let factor = odd_factor(regions.span[x.index()], domain.width);
+            let factor = factor(regions.span[x.index()], domain.width, read.is_centred());
             if factor == 1 || !cx.rewrite("tables filled") {
                 new.copy(id);
                 continue;
@@ -69,8 +69,12 @@ impl Pass for FillDomains {
             };
             let width = domain.width;
             let domain = Domain {
-                lo: domain.lo.iter().map(|lo| lo * factor - (factor - 1) / 2).collect(),
-                // Positive and odd: the cast is exact.
+                lo: domain
+                    .lo
+                    .iter()
+                    .map(|lo| lo * factor - if read.is_centred() { (factor - 1) / 2 } else { 0 })
+                    .collect(),
+                // Positive: the cast is exact.
                 width: domain.width * factor as u64,
             };
             // The entries are the same numbers, so the type and the ranges stay.
@@ -85,11 +89,11 @@ impl Pass for FillDomains {
     }
 }
 
-/// The largest odd factor with which `width` integers stay within `span`.
-fn odd_factor(span: u64, width: u64) -> i64 {
+/// The largest factor, odd where asked for, with which `width` integers stay within `span`.
+fn factor(span: u64, width: u64, odd: bool) -> i64 {
     let factor = (span / width).clamp(1, 1 << 20);
     // At most 2^20: the cast is exact.
-    (factor - (1 - factor % 2)) as i64
+    (factor - if odd { 1 - factor % 2 } else { 0 }) as i64
 }
 
 #[cfg(test)]
@@ -102,11 +106,11 @@ mod tests {
     fn a_filled_table_reads_the_same_entry() {
         for (width, boxes) in [(8, 8), (96, 64), (100, 64), (255, 64), (3, 2)] {
             let row: Vec<i64> = (0..boxes as i64).collect();
-            for factor in [1, 3, 5, 11] {
-                let plain = Reader { width, boxes, span: width, centred: true };
-                let filled = Reader { width: width * factor, boxes, span: width * factor, centred: true };
+            for (factor, centred) in [1, 3, 5, 11].map(|f| (f, true)).into_iter().chain([2, 3, 8].map(|f| (f, false))) {
+                let plain = Reader { width, boxes, span: width, centred };
+                let filled = Reader { width: width * factor, boxes, span: width * factor, centred };
                 for x in -5..width as i64 + 5 {
-                    let moved = x * factor as i64 + (factor as i64 - 1) / 2;
+                    let moved = x * factor as i64 + if centred { (factor as i64 - 1) / 2 } else { 0 };
                     assert_eq!(plain.read(&row, x), filled.read(&row, moved), "{x} of {width} times {factor}");
                 }
             }
@@ -114,7 +118,9 @@ mod tests {
     }
 
     #[test]
-    fn factors_are_odd_and_fit() {
-        assert_eq!([(7, 4), (8, 4), (12, 4), (24, 4), (4, 4)].map(|(s, w)| odd_factor(s, w)), [1, 1, 3, 5, 1]);
+    fn factors_fit_and_are_odd_where_asked_for() {
+        let cases = [(7, 4), (8, 4), (12, 4), (24, 4), (4, 4)];
+        assert_eq!(cases.map(|(s, w)| factor(s, w, true)), [1, 1, 3, 5, 1]);
+        assert_eq!(cases.map(|(s, w)| factor(s, w, false)), [1, 2, 3, 6, 1]);
     }
 }

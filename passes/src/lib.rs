@@ -32,6 +32,7 @@ pub mod range_analysis;
 pub mod recognise_grids;
 pub mod regions;
 pub mod round_accumulators;
+pub mod round_exactly;
 pub mod select_params;
 pub mod tabulate;
 mod terms;

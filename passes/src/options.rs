@@ -58,9 +58,21 @@ pub enum Rounding {
     Off,
     /// `2^p` boxes where the accumulator is wider; the low bits fall into the noise.
     Approximate(u32),
+    /// At most `2^p` boxes where the accumulator is wider; the low bits are removed one by one, each by a bootstrap.
+    Exact(u32),
     /// As finely as bootstraps resolve: tables are functions of a noisy argument, and activations are not quantized
     /// again on the way. Needs a noise budget in place of an error probability.
     Full,
+}
+
+impl Rounding {
+    /// Bits that tables tell apart, where that is limited.
+    pub fn bits(self) -> Option<u32> {
+        match self {
+            Self::Off | Self::Full => None,
+            Self::Approximate(p) | Self::Exact(p) => Some(p),
+        }
+    }
 }
 
 /// Bits of activations that are not quantized again: their step is far below the noise of any bootstrap.
@@ -98,7 +110,7 @@ impl Options {
     pub fn activation_bits(&self) -> u32 {
         match self.rounding {
             Rounding::Full => self.bits.op_inputs.max(FULL_ACTIVATION_BITS),
-            Rounding::Off | Rounding::Approximate(_) => self.bits.op_inputs,
+            Rounding::Off | Rounding::Approximate(_) | Rounding::Exact(_) => self.bits.op_inputs,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::quantize::Quantize;
 use crate::range_analysis::RangeAnalysis;
 use crate::recognise_grids::RecogniseGrids;
 use crate::round_accumulators::RoundAccumulators;
+use crate::round_exactly::RoundExactly;
 use crate::select_params::SelectParams;
 use crate::tabulate::Tabulate;
 
@@ -37,6 +38,7 @@ pub static ALL: &[&dyn Pass] = &[
     &Tabulate,
     &MergeTables,
     &DedupTables,
+    &RoundExactly,
     &FillDomains,
     &SelectParams,
     &LowerCircuit,
@@ -80,16 +82,18 @@ pub static DEFAULT: &[&dyn Pass] = &[
     &DedupTables,
     // Tables narrowed the ranges; narrower accumulators have smaller worst cases.
     &RangeAnalysis,
-    // Needs every domain of a region; before parameters, which larger boxes make cheaper.
+    // Needs every domain of a region, and tables that all have been narrowed.
+    &RoundExactly,
+    // Needs every domain of a region, those of bits too; before parameters, which larger boxes make cheaper.
     &FillDomains,
     &SelectParams,
     &LowerCircuit,
 ];
 
-/// The part of [`DEFAULT`] that ends with the integer network: what follows is for noise, and needs parameters of the
-/// scheme or finds them.
+/// The part of [`DEFAULT`] that ends with the integer network: what follows keeps its integers, is for noise, and needs
+/// parameters of the scheme or finds them.
 pub fn integer() -> &'static [&'static dyn Pass] {
-    let end = DEFAULT.iter().position(|pass| pass.name() == FillDomains.name());
+    let end = DEFAULT.iter().position(|pass| pass.name() == RoundExactly.name());
     &DEFAULT[..end.unwrap_or(DEFAULT.len())]
 }
 

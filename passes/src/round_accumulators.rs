@@ -2,7 +2,8 @@
 //!
 //! The domain of a table is the calibrated range of its operand with its margin, cut at the proven one (or the proven
 //! one, with `--ranges worst-case`). An accumulator wider than `2^p` integers is read in `2^p` equal boxes: its low
-//! bits fall into the noise, which costs nothing. Outputs are read at the resolution of `model_outputs`.
+//! bits fall into the noise, which costs nothing. For exact rounding its domain is widened to a power of two, so that a
+//! box is one of low bits, which `round-exactly` removes. Outputs are read at the resolution of `model_outputs`.
 
 use fhe_ir::verify::{MAX_BOXES, MAX_WIDTH};
 use fhe_ir::{Domain, Graph, Id, Interval, Op, Phase, Read, Rebuild, Value};
@@ -29,15 +30,17 @@ impl Pass for RoundAccumulators {
     fn run(&self, graph: Graph, cx: &mut PassCx<'_>) -> Result<Graph, PassError> {
         let read = match cx.options.rounding {
             Rounding::Off => Read::Exact,
-            Rounding::Approximate(p) => Read::Approximate(p),
+            Rounding::Approximate(p) | Rounding::Exact(p) => Read::Approximate(p),
             Rounding::Full => Read::Full,
         };
         let mut new = Rebuild::new(&graph);
         for (id, value) in graph.iter() {
             let mut value = Value { op: new.remap(&value.op), ..value.clone() };
             if let (Op::Map { x: operand, .. }, Op::Map { resolution, .. }) = (&graph.value(id).op, &mut value.op) {
-                let chosen = resolve(&graph, *operand, read, cx)?;
-                *resolution = Some(chosen);
+                let (domain, read) = resolve(&graph, *operand, read, cx)?;
+                let rounded = read.boxes(domain.width) < domain.width;
+                let exactly = rounded && matches!(cx.options.rounding, Rounding::Exact(_));
+                *resolution = Some((if exactly { dyadic(domain) } else { domain }, read));
             }
             new.replace(id, value);
         }
@@ -45,7 +48,7 @@ impl Pass for RoundAccumulators {
         for output in &mut outputs {
             let read = match cx.options.rounding {
                 Rounding::Off => Read::Exact,
-                Rounding::Approximate(_) => Read::Approximate(cx.options.bits.model_outputs),
+                Rounding::Approximate(_) | Rounding::Exact(_) => Read::Approximate(cx.options.bits.model_outputs),
                 Rounding::Full => Read::Full,
             };
             let (domain, read) = resolve(&graph, output.value, read, cx)?;
@@ -78,6 +81,15 @@ fn resolve(graph: &Graph, x: Id<Value>, read: Read, cx: &mut PassCx<'_>) -> Resu
         cx.count("rounded", 1);
     }
     Ok((domain, read))
+}
+
+/// The domain in the middle of one whose width is the next power of two: the table has entries of its own where the
+/// narrower one would saturate.
+fn dyadic(domain: Domain) -> Domain {
+    // At most 2^40, the widest domain there is.
+    let width = domain.width.next_power_of_two();
+    let before = ((width - domain.width) / 2) as i64;
+    Domain { lo: domain.lo.iter().map(|lo| lo - before).collect(), width }
 }
 
 /// Integers that a table over `value` covers, per channel.

@@ -4,7 +4,7 @@
 //! domains, another curve. Accumulators that an option would also narrow are not computed anew, so a prediction is close
 //! to what a compilation with that option gives, not equal to it.
 
-use fhe_ir::{Domain, Graph, Op, SecurityCurve};
+use fhe_ir::{Domain, Graph, Op, Read, SecurityCurve};
 use indexmap::IndexMap;
 
 use crate::options::{Bits, Options, Rounding};
@@ -18,6 +18,8 @@ use crate::select_params::{COST_MODEL, NOISE_MODEL, requirements};
 pub enum Change {
     /// Tables distinguish at most `2^p` boxes.
     Rounding(u32),
+    /// Low bits fall into the noise: no bootstraps remove them.
+    Approximate,
     /// Outputs are read at that many bits.
     OutputBits(u32),
     /// Weights have that many bits; each bit less halves their norm and what they sum up to.
@@ -136,6 +138,10 @@ impl<'g> Proposals<'g> {
             down_to(bits_below(self.options.bits.op_weights), 2).map(Change::WeightBits).collect(),
             down_to(bits_below(self.options.bits.op_inputs), 2).map(Change::ActivationBits).collect(),
             looser.into_iter().map(Change::Error).collect(),
+            (self.regions.readings.iter().any(|r| r.read == Read::Bit))
+                .then_some(Change::Approximate)
+                .into_iter()
+                .collect(),
             (!self.notes.calibrated.is_empty()).then_some(Change::Calibrated).into_iter().collect(),
             (self.options.curve == SecurityCurve::Bits132).then_some(Change::Bits128).into_iter().collect(),
         ]
@@ -199,6 +205,9 @@ impl<'g> Proposals<'g> {
         };
         match change {
             Change::Rounding(p) => (format!("--rounding {p}"), format!("tables of at most {} boxes", 1u64 << p)),
+            Change::Approximate => {
+                ("--rounding-method approximate".into(), "low bits in the noise, not removed by bootstraps".into())
+            }
             Change::OutputBits(b) => {
                 let option = n_bits(Bits { model_outputs: b, ..bits });
                 let off = if self.options.rounding == Rounding::Off { " --rounding 16" } else { "" };
@@ -238,7 +247,11 @@ impl<'g> Proposals<'g> {
                 Change::Error(target) => options.error = *target,
                 Change::Bits128 => options.curve = SecurityCurve::Bits128,
                 Change::Calibrated => narrowed = Some(with_domains(self.graph, &self.notes.calibrated)),
-                Change::Rounding(_) | Change::OutputBits(_) | Change::WeightBits(_) | Change::ActivationBits(_) => {}
+                Change::Rounding(_)
+                | Change::Approximate
+                | Change::OutputBits(_)
+                | Change::WeightBits(_)
+                | Change::ActivationBits(_) => {}
             }
         }
         match &narrowed {
@@ -249,7 +262,18 @@ impl<'g> Proposals<'g> {
 
     fn of(&self, graph: &Graph, regions: &Regions<'_>, options: &Options, changes: &[Change]) -> Requirements {
         let mut requirements = requirements(graph, regions, options);
-        for (constraint, reading) in requirements.constraints.iter_mut().zip(&regions.readings) {
+        if changes.contains(&Change::Approximate) {
+            let bits = || regions.readings.iter().filter(|r| r.read == Read::Bit);
+            let removed: u64 = bits().map(|r| graph.value(r.operand).elements() as u64).sum();
+            // Each bit has a keyswitch of its own. What their noise adds to the tables behind them stays.
+            requirements.pbs_count = requirements.pbs_count.saturating_sub(removed);
+            requirements.ks_count = requirements.ks_count.saturating_sub(removed);
+            let mut kept = regions.readings.iter().map(|r| r.read != Read::Bit);
+            requirements.constraints.retain(|_| kept.next().unwrap_or(true));
+        }
+        let readings = regions.readings.iter();
+        let kept = readings.filter(|r| r.read != Read::Bit || !changes.contains(&Change::Approximate));
+        for (constraint, reading) in requirements.constraints.iter_mut().zip(kept) {
             for change in changes {
                 *constraint = self.changed(regions, reading, *constraint, *change);
             }

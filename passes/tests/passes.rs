@@ -36,6 +36,7 @@ passes! {
     tabulate "tabulate"
     merge_tables "merge-tables"
     dedup_tables "dedup-tables"
+    round_exactly "round-exactly"
     select_params "select-params"
     lower_circuit "lower-circuit"
 }

@@ -68,6 +68,31 @@ fn without_rounding_every_decrypted_integer_is_the_integer_circuits() {
     assert!(different.len() > 2, "the rows give several integers, so that equality means something");
 }
 
+#[test]
+fn exact_rounding_decrypts_to_the_integer_circuits_result() {
+    let options = Options { bits: Bits::uniform(4), rounding: Rounding::Exact(3), ..Options::default() };
+    let x = data::synthetic_rows(&[1, 4], 12, None, 7);
+    let circuit = circuit(&compiled(mlp2(), &options, data::synthetic_rows(&[1, 4], 256, None, 1), None));
+    let bits = |v: &&fhe_ir::Value| matches!(v.op, Op::Pbs { read: fhe_ir::Read::Bit, .. });
+    assert!(circuit.graph().values.iter().filter(bits).count() > 2, "some bits are removed");
+    let mut randomness = Randomness::insecure_deterministic(5);
+    let (secret, keys) = generate(&circuit, &mut randomness, &silent);
+    let ints = commands::quantize(&circuit, &[x]).unwrap();
+    let exact = eval::integer(circuit.graph(), &ints).outputs;
+    let (measured, outputs) =
+        measure(&circuit, &secret, &keys.expand(&silent), &ints, &mut randomness, &silent).unwrap();
+    assert_eq!(decrypt(&circuit, &secret, &outputs).unwrap(), exact);
+    for m in measured {
+        let value = circuit.graph().value(m.value);
+        assert_eq!(m.misread, 0, "%{}", value.name);
+        // Few elements, and noise of bits is that of their operand many times over: what matters is the order.
+        assert!(m.count == 0 || (0.1..4.0).contains(&m.variance_ratio), "%{}: {}", value.name, m.variance_ratio);
+    }
+    assert_eq!(exact, eval::simulate(circuit.graph(), &ints, 1).outputs, "the simulator agrees");
+    let different: std::collections::BTreeSet<_> = exact[0].iter().collect();
+    assert!(different.len() > 2, "the rows give several integers, so that equality means something");
+}
+
 /// Measured over predicted variance of all values of one kind, weighted by their elements.
 fn pooled(circuit: &Circuit, measured: &[Measurement], kind: impl Fn(&Op) -> bool) -> (f64, u64) {
     let of_kind = measured.iter().filter(|m| kind(&circuit.graph().value(m.value).op));

@@ -85,8 +85,8 @@ struct Compile {
     #[arg(long, value_name = "N|full|off")]
     rounding: Option<String>,
     /// How accumulators are rounded to that.
-    #[arg(long, value_enum, default_value = "approximate")]
-    rounding_method: RoundingMethod,
+    #[arg(long, value_enum, value_name = "METHOD", default_value = "approximate")]
+    rounding_method: arguments::RoundingMethod,
     /// Probability that one table is read wrong: 0.01, 2^-40. A list sweeps.
     #[arg(long, value_name = "P", conflicts_with = "global_p_error")]
     p_error: Option<String>,
@@ -131,11 +131,6 @@ struct Compile {
     stats: Option<String>,
     #[command(flatten)]
     dev: DevArgs,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum RoundingMethod {
-    Approximate,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -269,7 +264,8 @@ fn job_digest(args: &Compile, model: &Graph, rows: &Rows) -> String {
             hasher.update(&e.to_le_bytes());
         }
     }
-    let options = (&rows.labels, args.calibration_method, args.range_margin, args.security, args.seed);
+    let options =
+        (&rows.labels, args.calibration_method, args.range_margin, args.security, args.seed, args.rounding_method);
     hasher.update(format!("{options:?} {}", matches!(args.ranges, RangesArg::WorstCase)).as_bytes());
     hasher.finalize().to_hex()[..12].to_owned()
 }
@@ -346,7 +342,7 @@ fn options(
     assumed: &mut Vec<String>,
 ) -> Result<Options, Failure> {
     let usage = |option: &'static str| move |message: String| Failure::usage(option, message);
-    let RoundingMethod::Approximate = args.rounding_method;
+    let rounding = arguments::rounding(rounding).map_err(usage("--rounding"))?;
     let error = match (p_error, args.global_p_error, args.noise_budget) {
         ("", _, Some(log2_sd)) => ErrorTarget::Noise(log2_sd),
         ("", Some(p), _) => ErrorTarget::Global(p),
@@ -373,7 +369,7 @@ fn options(
             RangesArg::Calibrated => Ranges::Calibrated,
             RangesArg::WorstCase => Ranges::WorstCase,
         },
-        rounding: arguments::rounding(rounding).map_err(usage("--rounding"))?,
+        rounding: args.rounding_method.apply(rounding).map_err(usage("--rounding-method"))?,
         error,
         curve: args.security,
         seed: args.seed,
@@ -382,11 +378,14 @@ fn options(
         fhe_passes::Rounding::Off => "rounding off".into(),
         fhe_passes::Rounding::Full => "tables read in full".into(),
         fhe_passes::Rounding::Approximate(p) => format!("rounding {p} approximate where an accumulator is wider"),
+        fhe_passes::Rounding::Exact(p) => format!("rounding {p} exact where an accumulator is wider"),
     });
     assumed.push(match options.rounding {
         fhe_passes::Rounding::Off => "outputs read exactly".into(),
         fhe_passes::Rounding::Full => "outputs read in full".into(),
-        fhe_passes::Rounding::Approximate(_) => format!("outputs read at {} bits", options.bits.model_outputs),
+        fhe_passes::Rounding::Approximate(_) | fhe_passes::Rounding::Exact(_) => {
+            format!("outputs read at {} bits", options.bits.model_outputs)
+        }
     });
     Ok(options)
 }

@@ -34,6 +34,9 @@ struct Cli {
     /// integer.
     #[arg(long, value_name = "N|full|off", default_value = "6", value_parser = arguments::rounding)]
     rounding: Rounding,
+    /// How accumulators are rounded to that.
+    #[arg(long, value_enum, value_name = "METHOD", default_value = "approximate")]
+    rounding_method: arguments::RoundingMethod,
     /// Calibration rows of the first input, as npy; otherwise 512 seeded rows.
     #[arg(long, value_name = "X.npy")]
     calibration: Option<PathBuf>,
@@ -74,7 +77,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     let graph = read_listing(path)?;
     let options = Options {
         bits: cli.n_bits,
-        rounding: cli.rounding,
+        rounding: cli.rounding_method.apply(cli.rounding).map_err(|m| Failure::usage("--rounding-method", m))?,
         calibration: cli.calibration_method,
         seed: cli.seed,
         ..Options::default()

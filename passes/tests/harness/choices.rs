@@ -34,7 +34,8 @@ impl Choices {
     /// Reads the comment lines at the head of a case. Keys:
     ///
     /// - `bits=N`, `model_inputs=N`, `op_inputs=N`, `op_weights=N`, `model_outputs=N`;
-    /// - `rounding=off`, `rounding=full` or `rounding=P`; `noise=LOG2_SD` in place of an error probability; `ranges=calibrated` or `ranges=worst-case`; `margin=F`; `seed=N`;
+    /// - `rounding=off`, `rounding=full`, `rounding=P` or `rounding=exact:P`; `ranges=calibrated` or
+    ///   `ranges=worst-case`; `noise=LOG2_SD` in place of an error probability; `margin=F`; `seed=N`;
     /// - `method=min-max`, `method=mse` or `method=percentile:P`;
     /// - `calibration=normal:ROWS`, `calibration=uniform:LO:HI:ROWS` or `calibration=pixels:MEAN:SD:ROWS`: calibration
     ///   rows, of which the last are `(pixel/255 − MEAN)/SD`;
@@ -67,6 +68,7 @@ impl Choices {
             "rounding" if value == "off" => *rounding = Rounding::Off,
             "rounding" if value == "full" => *rounding = Rounding::Full,
             "noise" => self.options.error = ErrorTarget::Noise(value.parse().ok()?),
+            "rounding" if parts[0] == "exact" => *rounding = Rounding::Exact(parts.get(1)?.parse().ok()?),
             "rounding" => *rounding = Rounding::Approximate(value.parse().ok()?),
             "ranges" => {
                 *ranges = match value {
