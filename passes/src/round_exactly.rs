@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fhe_ir::{Const, Data, Domain, Elem, Facts, Graph, Id, Op, Phase, Read, Rebuild, Table, Value};
+use fhe_ir::{Const, Data, Domain, Elem, Facts, Graph, Id, Op, Origin, Phase, Read, Rebuild, Table, Value};
 use ndarray::{ArrayD, IxDyn, arr2};
 
 use crate::options::Rounding;
@@ -53,7 +53,7 @@ impl Pass for RoundExactly {
                     Some(bits) if read.is_centred() && boxes > 1 => {
                         if cx.rewrite("tables rounded exactly") {
                             let chain = Chain { operand: *operand, lo: domain.lo.clone(), log2_span };
-                            let (rounded, bootstraps) = remover.without(&chain, bits).map_err(error)?;
+                            let (rounded, bootstraps) = remover.without(&chain, bits, &old.from).map_err(error)?;
                             cx.count("bits removed", bootstraps);
                             *x = rounded;
                             // Multiples of a box, which belong into the middles of boxes.
@@ -107,16 +107,16 @@ struct Remover<'g> {
 
 impl Remover<'_> {
     /// `v_bits` of a chain, and the number of bootstraps that were added for it.
-    fn without(&mut self, chain: &Chain, bits: u32) -> Result<(Id<Value>, u64), String> {
+    fn without(&mut self, chain: &Chain, bits: u32, from: &[Id<Origin>]) -> Result<(Id<Value>, u64), String> {
         let mut known = match self.chains.remove(chain) {
             Some(known) => known,
-            None => vec![self.aligned(chain)?],
+            None => vec![self.aligned(chain, from)?],
         };
         let mut bootstraps = 0;
         // Fewer bits than the torus has: the casts are exact.
         for bit in known.len() as u32 - 1..bits {
             let x = known[bit as usize];
-            known.push(self.remove(chain, x, bit)?);
+            known.push(self.remove(chain, x, bit, from)?);
             bootstraps += self.new.old.value(chain.operand).elements() as u64;
         }
         let found = known[bits as usize];
@@ -125,7 +125,7 @@ impl Remover<'_> {
     }
 
     /// `x − lo`.
-    fn aligned(&mut self, chain: &Chain) -> Result<Id<Value>, String> {
+    fn aligned(&mut self, chain: &Chain, from: &[Id<Origin>]) -> Result<Id<Value>, String> {
         let x = self.new.get(chain.operand);
         if chain.lo.iter().all(|&lo| lo == 0) {
             return Ok(x);
@@ -133,11 +133,11 @@ impl Remover<'_> {
         let name = &self.new.old.value(chain.operand).name;
         let data = ArrayD::from_shape_fn(IxDyn(&[chain.lo.len()]), |i| -chain.lo[i[0]]);
         let c = self.new.new.push_const(&format!("{name}.align"), Data::Int(Arc::new(data)));
-        self.push(chain, "aligned".into(), Op::AddClear { x, c })
+        self.push(chain, "aligned".into(), Op::AddClear { x, c }, from)
     }
 
     /// `v_(bit+1)` of `v_bit`.
-    fn remove(&mut self, chain: &Chain, x: Id<Value>, bit: u32) -> Result<Id<Value>, String> {
+    fn remove(&mut self, chain: &Chain, x: Id<Value>, bit: u32, from: &[Id<Origin>]) -> Result<Id<Value>, String> {
         let new = &mut self.new.new;
         let to_top = chain.log2_span - bit;
         let c = *self.shared.powers.entry(to_top).or_insert_with(|| {
@@ -148,20 +148,22 @@ impl Remover<'_> {
             .bits
             .entry(bit)
             .or_insert_with(|| new.push_table(&format!("bit{bit}"), Arc::new(arr2(&[[0, 1 << bit]]))));
-        let top = self.push(chain, format!("top{bit}"), Op::MulClear { x, c })?;
+        let top = self.push(chain, format!("top{bit}"), Op::MulClear { x, c }, from)?;
         let domain = Domain { lo: vec![0], width: 1 << chain.log2_span };
-        let b = self.push(chain, format!("bit{bit}"), Op::Lut { x: top, table, domain, read: Read::Bit })?;
-        self.push(chain, format!("cut{}", bit + 1), Op::Sub { a: x, b })
+        let b = self.push(chain, format!("bit{bit}"), Op::Lut { x: top, table, domain, read: Read::Bit }, from)?;
+        self.push(chain, format!("cut{}", bit + 1), Op::Sub { a: x, b }, from)
     }
 
-    /// Appends a value of the operand's shape and nodes. It stands for no real number: it has no scale.
-    fn push(&mut self, chain: &Chain, name: String, op: Op) -> Result<Id<Value>, String> {
+    /// Appends a value of the operand's shape. It stands for no real number: it has no scale. It is of the operand's
+    /// nodes, or where these are unknown of the table's, `from`.
+    fn push(&mut self, chain: &Chain, name: String, op: Op, from: &[Id<Origin>]) -> Result<Id<Value>, String> {
         let of = self.new.old.value(chain.operand);
         let value = Value {
             name: format!("{}.{name}", of.name),
             op,
             elem: Elem::IntUnknown,
             facts: Facts::default(),
+            from: if of.from.is_empty() { from.to_vec() } else { of.from.clone() },
             ..of.clone()
         };
         let value = with_proven_range(&self.new.new, value)

@@ -172,6 +172,7 @@ fn explain(graph: &Graph, regions: &Regions<'_>, infeasible: &Infeasible, cx: &P
     let constraint = regions.constraint(reading);
     let read = match reading.read {
         Read::Full => "it is read in full".to_owned(),
+        Read::Bit => "a bit of an accumulator, moved to the top of the torus to be removed exactly, is read".to_owned(),
         _ => format!("it is read in {} boxes ({:.1} bits)", constraint.boxes, f64::from(constraint.boxes).log2()),
     };
     let reason = match infeasible {

@@ -1,6 +1,6 @@
 //! Why a value of a circuit is as wide, as noisy and as likely to be misread as it is, and what one bit less would buy.
 
-use fhe_ir::{Graph, Id, Interval, Key, Op, Value};
+use fhe_ir::{Graph, Id, Interval, Key, Op, Read, Value};
 use serde::Serialize;
 
 use crate::growth::Norm2;
@@ -268,7 +268,10 @@ impl<'g> Explainer<'g> {
             },
             output: reading.table.is_none(),
             domain: Width { lo, hi, bits: (domain.width as f64).log2() },
-            bits_below_proven: proven.map_or(0.0, |i| (i.bits() - (domain.width as f64).log2()).max(0.0)),
+            // What a bit is read of wraps: its interval says nothing of the domain.
+            bits_below_proven: proven
+                .filter(|_| reading.read != Read::Bit)
+                .map_or(0.0, |i| (i.bits() - (domain.width as f64).log2()).max(0.0)),
             read: reading.read.to_string(),
             boxes: constraint.boxes,
             log2_bound: report.bound.log2().min(f64::MAX),
