@@ -78,6 +78,20 @@ fn mlp2() -> Vec<u8> {
 }
 
 #[test]
+fn exact_rounding_counts_its_bootstraps_and_keeps_to_a_probability() {
+    let place = Place::new();
+    let (stdout, stderr) =
+        place.expect(0, "mlp2.onnx --calibration x.npy --n-bits 4 --rounding 3 --rounding-method exact --stats text");
+    assert!(stdout.contains("tables rounded exactly 1, bits removed 12"), "{stdout}");
+    assert!(stdout.contains("p-error 2^-40, rounding 3 exact where an accumulator is wider"), "{stdout}");
+    assert!(stderr.contains("15 lookups"), "three tables and four bits for each: {stderr}");
+    for wrong in ["--rounding full", "--rounding 3 --accuracy-budget 0.01"] {
+        let (_, stderr) = place.expect(2, &format!("mlp2.onnx --calibration x.npy --rounding-method exact {wrong}"));
+        assert!(stderr.contains("exact"), "{stderr}");
+    }
+}
+
+#[test]
 fn a_plain_compile_prints_a_summary_and_the_next_command() {
     let place = Place::new();
     let (stdout, stderr) =

@@ -95,7 +95,7 @@ struct Compile {
     global_p_error: Option<f64>,
     /// Accuracy that noise may cost, as a fraction: the cheapest circuit is taken whose simulated accuracy on --evaluate,
     /// else on the calibration rows, stays so close to the integer network's. The default, at 0.005, when --calibration
-    /// is given.
+    /// is given, unless exactness is asked for: --rounding off, --rounding-method exact.
     #[arg(long, value_name = "D", value_parser = arguments::probability, conflicts_with_all = ["p_error", "global_p_error", "noise_budget"])]
     accuracy_budget: Option<f64>,
     /// Largest noise in front of a table, as a standard deviation on the torus when the table's domain fills half of it;
@@ -356,6 +356,10 @@ fn options(
         }
         (p, ..) => ErrorTarget::PerTable(arguments::probability(p).map_err(usage("--p-error"))?),
     };
+    if args.accuracy_budget.is_some() && args.rounding_method == arguments::RoundingMethod::Exact {
+        let message = "it allows the errors that --rounding-method exact pays to exclude: give --p-error instead";
+        return Err(Failure::usage("--accuracy-budget", message));
+    }
     if !(-0.9..=10.0).contains(&args.range_margin) {
         return Err(Failure::usage("--range-margin", format!("{} is outside [-0.9, 10]", args.range_margin)));
     }
@@ -393,8 +397,9 @@ fn options(
 /// The accuracy budget, asked for or by default; none under another contract.
 fn budget(args: &Compile) -> Option<f64> {
     let other = args.p_error.is_some() || args.global_p_error.is_some() || args.noise_budget.is_some();
-    let exact = args.rounding.as_deref() == Some("off") || args.accuracy_only;
-    args.accuracy_budget.or((!other && !exact && args.calibration.is_some()).then_some(DEFAULT_BUDGET))
+    let exact = args.rounding.as_deref() == Some("off") || args.rounding_method == arguments::RoundingMethod::Exact;
+    args.accuracy_budget
+        .or((!other && !exact && !args.accuracy_only && args.calibration.is_some()).then_some(DEFAULT_BUDGET))
 }
 
 fn job<'a>(
