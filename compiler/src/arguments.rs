@@ -80,6 +80,19 @@ pub fn probability(text: &str) -> Result<f64, String> {
     value.filter(|p| *p > 0.0 && *p < 1.0).ok_or_else(|| format!("{text:?} is not a probability such as 0.01 or 2^-40"))
 }
 
+/// Parses a size in bytes: `2GiB`, `500MiB`, `64KiB` or a number of bytes.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("B", 0), ("", 0)];
+    let (number, shift) = (units.iter())
+        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)))
+        .expect("every text ends in nothing");
+    let bytes = number.trim().parse::<f64>().ok().map(|n| n * f64::from(1u32 << shift));
+    bytes
+        .filter(|b| (0.0..1e15).contains(b))
+        .map(|b| b as u64)
+        .ok_or_else(|| format!("{text:?} is no size such as 2GiB or 500MiB"))
+}
+
 /// Parses a standard deviation of noise on the torus, `2^-9` or `0.002`, as its log2.
 pub fn log2_noise(text: &str) -> Result<f64, String> {
     let log2 = match text.strip_prefix("2^") {

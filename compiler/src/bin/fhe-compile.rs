@@ -111,6 +111,9 @@ struct Compile {
     /// Curve that the keys lie on: 128 (gaussian-128) or 132 (gaussian-132).
     #[arg(long, value_name = "BITS|CURVE", default_value = "128")]
     security: SecurityCurve,
+    /// Largest size of all evaluation keys when tables run under several parameter sets; 0 keeps to one set.
+    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = arguments::bytes)]
+    max_key_size: u64,
     /// Seed of everything random.
     #[arg(long, default_value = "0")]
     seed: u64,
@@ -265,7 +268,8 @@ fn job_digest(args: &Compile, model: &Graph, rows: &Rows) -> String {
         }
     }
     let options =
-        (&rows.labels, args.calibration_method, args.range_margin, args.security, args.seed, args.rounding_method);
+        (&rows.labels, args.calibration_method, args.range_margin, args.security, args.max_key_size, args.seed);
+    let options = (options, args.rounding_method, args.noise_budget, args.accuracy_budget);
     hasher.update(format!("{options:?} {}", matches!(args.ranges, RangesArg::WorstCase)).as_bytes());
     hasher.finalize().to_hex()[..12].to_owned()
 }
@@ -368,7 +372,6 @@ fn options(
         calibration: args.calibration_method,
         range_margin: args.range_margin,
         domain_margin: None,
-        max_key_bytes: Options::default().max_key_bytes,
         ranges: match args.ranges {
             RangesArg::Calibrated => Ranges::Calibrated,
             RangesArg::WorstCase => Ranges::WorstCase,
@@ -376,6 +379,7 @@ fn options(
         rounding: args.rounding_method.apply(rounding).map_err(usage("--rounding-method"))?,
         error,
         curve: args.security,
+        max_key_bytes: args.max_key_size,
         seed: args.seed,
     };
     assumed.push(match options.rounding {
