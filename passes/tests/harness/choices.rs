@@ -35,7 +35,8 @@ impl Choices {
     ///
     /// - `bits=N`, `model_inputs=N`, `op_inputs=N`, `op_weights=N`, `model_outputs=N`;
     /// - `rounding=off`, `rounding=full`, `rounding=P` or `rounding=exact:P`; `ranges=calibrated` or
-    ///   `ranges=worst-case`; `noise=LOG2_SD` in place of an error probability; `margin=F`; `seed=N`;
+    ///   `ranges=worst-case`; `noise=LOG2_SD` in place of an error probability; `max_key_mib=N` for several sets;
+    ///   `margin=F`; `seed=N`;
     /// - `method=min-max`, `method=mse` or `method=percentile:P`;
     /// - `calibration=normal:ROWS`, `calibration=uniform:LO:HI:ROWS` or `calibration=pixels:MEAN:SD:ROWS`: calibration
     ///   rows, of which the last are `(pixel/255 − MEAN)/SD`;
@@ -67,6 +68,7 @@ impl Choices {
             "bound" => self.bound = Some(value.parse().ok()?),
             "rounding" if value == "off" => *rounding = Rounding::Off,
             "rounding" if value == "full" => *rounding = Rounding::Full,
+            "max_key_mib" => self.options.max_key_bytes = value.parse::<u64>().ok()?.checked_mul(1 << 20)?,
             "noise" => self.options.error = ErrorTarget::Noise(value.parse().ok()?),
             "rounding" if parts[0] == "exact" => *rounding = Rounding::Exact(parts.get(1)?.parse().ok()?),
             "rounding" => *rounding = Rounding::Approximate(value.parse().ok()?),
