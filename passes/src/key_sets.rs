@@ -1,10 +1,14 @@
 //! A tabled graph as the search for several key sets sees it.
 
+use std::collections::BTreeMap;
+
 use fhe_ir::{Graph, Id, Value};
 
 use crate::growth::{BySource, growth_by_table};
 use crate::options::Options;
-use crate::params::{Assignment, BigKeyDims, Factors, OutputGroup, Problem, Read, SearchSpace, TableGroup, TablePlan};
+use crate::params::{
+    Assignment, BigKeyDims, Factors, MeanNoise, OutputGroup, Problem, Read, SearchSpace, TableGroup, TablePlan,
+};
 use crate::regions::{Reading, Regions};
 
 /// Part of the cost that one more set has to save.
@@ -64,9 +68,18 @@ impl Numbered {
     }
 
     /// What the graph asks of its key sets.
-    pub(crate) fn problem(&self, graph: &Graph, regions: &Regions<'_>, options: &Options) -> Problem {
+    pub(crate) fn problem(
+        &self,
+        graph: &Graph,
+        regions: &Regions<'_>,
+        options: &Options,
+        mean: Option<MeanNoise>,
+    ) -> Problem {
         let read = |reading: &Reading<'_>| {
-            Read::new(regions.constraint(reading), self.factors[reading.operand.index()].clone())
+            let constraint = regions.constraint(reading);
+            let channels = &self.factors[reading.operand.index()];
+            // As the constraint has it: noise that only adds up counts by its mean over the channels.
+            Read::new(constraint, if constraint.full { vec![mean_of(channels)] } else { channels.clone() })
         };
         let mut problem = Problem {
             tables: vec![],
@@ -77,6 +90,7 @@ impl Numbered {
             space: SearchSpace::default(),
             max_key_bytes: options.max_key_bytes,
             min_gain: MIN_GAIN,
+            mean,
         };
         for reading in &regions.readings {
             let from = self.region[reading.operand.index()];
@@ -98,4 +112,14 @@ impl Numbered {
         }
         problem
     }
+}
+
+/// The mean of factors over channels.
+fn mean_of(channels: &[Factors]) -> Factors {
+    let share = 1.0 / channels.len().max(1) as f64;
+    let mut tables = BTreeMap::<usize, f64>::new();
+    for (table, factor) in channels.iter().flat_map(|f| &f.tables) {
+        *tables.entry(*table).or_default() += factor * share;
+    }
+    Factors { tables: tables.into_iter().collect(), input: channels.iter().map(|f| f.input).sum::<f64>() * share }
 }

@@ -11,8 +11,8 @@ use crate::budget::{Sensitivities, output_key};
 use crate::key_sets::Numbered;
 use crate::options::Options;
 use crate::params::{
-    Constraint, CostModel, ErrorTarget, Found, Infeasible, MachineCost, NoiseModel, Requirements, SearchSpace,
-    in_words, search, solve,
+    Constraint, CostModel, ErrorTarget, Found, Infeasible, MachineCost, MeanNoise, NoiseModel, Requirements,
+    SearchSpace, in_words, search, solve,
 };
 use crate::pass::{Pass, PassCx, PassError, Place};
 use crate::regions::Regions;
@@ -51,23 +51,29 @@ impl Pass for SelectParams {
         }
         let mut requirements = requirements(&graph, &regions, cx.options);
         cx.count("readings", requirements.constraints.len() as u64);
-        if noise_budget {
-            requirements.constraints = vec![mean_noise(&graph, &regions, &cx.notes.sensitivities)];
+        let mean = noise_budget.then(|| mean_noise(&graph, &regions, &cx.notes.sensitivities));
+        if let Some(mean) = &mean {
+            requirements.constraints = vec![mean.constraint];
         }
         let found = search(&requirements, &NOISE_MODEL, &COST_MODEL)
             .map_err(|infeasible| explain(&graph, &regions, &infeasible, cx))?;
         cx.remark(format!("{} costs {:.3} s single-threaded per inference", found.params, found.cost_ns * 1e-9));
         cx.notes.assignment = None;
-        let sets =
-            if cx.options.max_key_bytes > 0 && !noise_budget { several(&graph, &regions, &found, cx) } else { None };
+        let sets = if cx.options.max_key_bytes > 0 { several(&graph, &regions, &found, mean, cx) } else { None };
         graph.params = sets.unwrap_or_else(|| vec![found.params]);
         Ok(graph)
     }
 }
 
 /// Several sets where they are cheaper than the best single one; their assignment is noted.
-fn several(graph: &Graph, regions: &Regions<'_>, single: &Found, cx: &mut PassCx<'_>) -> Option<Vec<ParamSet>> {
-    let problem = Numbered::of(graph, regions).problem(graph, regions, cx.options);
+fn several(
+    graph: &Graph,
+    regions: &Regions<'_>,
+    single: &Found,
+    mean: Option<MeanNoise>,
+    cx: &mut PassCx<'_>,
+) -> Option<Vec<ParamSet>> {
+    let problem = Numbered::of(graph, regions).problem(graph, regions, cx.options, mean);
     let found = solve(&problem, &NOISE_MODEL, &COST_MODEL).ok()?;
     if found.sets.len() < 2 && found.tables.iter().all(|t| t.conversion.is_none()) {
         return None;
@@ -87,11 +93,12 @@ fn several(graph: &Graph, regions: &Regions<'_>, single: &Found, cx: &mut PassCx
 
 /// Under a noise budget, all reads as one: the mean of their variances, each relative to its domain and with the weight
 /// that the network gives it.
-fn mean_noise(graph: &Graph, regions: &Regions<'_>, sensitivities: &Sensitivities) -> Constraint {
+fn mean_noise(graph: &Graph, regions: &Regions<'_>, sensitivities: &Sensitivities) -> MeanNoise {
     let known = sensitivities.values().sum::<f64>() / sensitivities.len().max(1) as f64;
     let usual = if known > 0.0 { known } else { 1.0 };
     let outputs = graph.outputs.iter().map(|o| output_key(&o.name));
     let mut names = outputs.collect::<Vec<_>>().into_iter();
+    let mut weights = vec![];
     let (mut tables, mut boxes, mut count, mut norm2_pbs, mut norm2_input) = (0.0, 1, 0, 0.0, 0.0);
     for reading in &regions.readings {
         let c = regions.constraint(reading);
@@ -100,6 +107,7 @@ fn mean_noise(graph: &Graph, regions: &Regions<'_>, sensitivities: &Sensitivitie
             None => names.next().unwrap_or_default(),
         };
         let weight = sensitivities.get(&name).copied().unwrap_or(usual).max(usual * 1e-6) / c.filled().powi(2);
+        weights.push(weight);
         norm2_pbs += weight * c.norm2_pbs;
         norm2_input += weight * c.norm2_input;
         if c.table {
@@ -110,7 +118,7 @@ fn mean_noise(graph: &Graph, regions: &Regions<'_>, sensitivities: &Sensitivitie
     }
     // The keyswitch and the modulus switch are in front of tables only.
     let share = if tables > 0.0 { 1.0 / tables } else { 1.0 };
-    Constraint {
+    let constraint = Constraint {
         norm2_pbs: norm2_pbs * share,
         norm2_input: norm2_input * share,
         table: tables > 0.0,
@@ -119,7 +127,8 @@ fn mean_noise(graph: &Graph, regions: &Regions<'_>, sensitivities: &Sensitivitie
         dyadic_boxes: false,
         full: true,
         count: count.max(1),
-    }
+    };
+    MeanNoise { constraint, weights }
 }
 
 /// What the search has to satisfy for a graph of phase `tabled` or `circuit`.

@@ -61,6 +61,7 @@ impl TwoLayers {
             space: V0::SPACE,
             max_key_bytes: u64::MAX,
             min_gain: 0.005,
+            mean: None,
         };
         let norm2 = (2.0 * self.log2_norm2).exp2();
         for layer in 0..2 {

@@ -25,6 +25,6 @@ pub use infeasible::Infeasible;
 pub use noise::NoiseModel;
 pub use requirements::{Constraint, ConstraintReport, ErrorTarget, Found, Requirements, SearchSpace, evaluate};
 pub use search::{Prepared, search};
-pub use sets::{Assignment, BigKeyDims, Factors, OutputGroup, Problem, Read, TableGroup, TablePlan, solve};
+pub use sets::{Assignment, BigKeyDims, Factors, MeanNoise, OutputGroup, Problem, Read, TableGroup, TablePlan, solve};
 pub use sources::{NoiseSource, Share, Sources, in_words};
 pub use v0::{V0, V0Problem, V0Solution};

@@ -168,14 +168,13 @@ pub(super) fn search_in(lists: &Lists, req: &Requirements, cost: &CostModel) -> 
     best.ok_or_else(|| explain(lists, lists.big_keys.iter().filter(fits), req, &limits))
 }
 
-/// The cheapest set of every big key that has one, the cheapest first, for a circuit with tables.
-pub(super) fn search_each_big_key(lists: &Lists, req: &Requirements, cost: &CostModel) -> Vec<Found> {
-    let limits: Vec<Limit> = req.constraints.iter().map(|c| Limit::of(req.target, c, lists.noise)).collect();
+/// The cheapest set of every big key that has one under these limits, the cheapest first, for a circuit with tables.
+pub(super) fn search_each_big_key(lists: &Lists, req: &Requirements, limits: &[Limit], cost: &CostModel) -> Vec<Found> {
     let boxes = req.constraints.iter().filter(|c| c.table).map(|c| u64::from(c.boxes)).max().unwrap_or(1);
     let fits = lists.big_keys.iter().filter(|big| boxes * 2 <= 1 << big.log2_polynomial_size);
     let cheapest = |big| {
         let mut best = None;
-        search_big_key(lists, big, req, cost, &limits, &mut best);
+        search_big_key(lists, big, req, cost, limits, &mut best);
         best
     };
     let mut all: Vec<Found> = fits.filter_map(cheapest).collect();

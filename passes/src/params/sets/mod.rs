@@ -124,6 +124,17 @@ pub struct Problem {
     pub max_key_bytes: u64,
     /// Part of the cost that one more set has to save, for example 0.01.
     pub min_gain: f64,
+    /// Under [`ErrorTarget::Noise`], all reads as one.
+    pub mean: Option<MeanNoise>,
+}
+
+/// A bound on the weighted mean of the variances of all reads, in place of one on each.
+#[derive(Clone, Debug)]
+pub struct MeanNoise {
+    /// What a single set is searched with.
+    pub constraint: Constraint,
+    /// What a variance at each read costs, tables first, then outputs; the mean is over the tables.
+    pub weights: Vec<f64>,
 }
 
 impl Problem {
@@ -133,7 +144,10 @@ impl Problem {
         operands.sort_unstable();
         operands.dedup_by_key(|(operand, _)| *operand);
         Requirements {
-            constraints: self.reads().map(|read| read.constraint).collect(),
+            constraints: match &self.mean {
+                Some(mean) => vec![mean.constraint],
+                None => self.reads().map(|read| read.constraint).collect(),
+            },
             pbs_count: self.tables.iter().map(|t| t.pbs_count).sum(),
             ks_count: operands.iter().map(|(_, count)| count).sum(),
             linear_products: self.linear_products.iter().sum(),
@@ -172,9 +186,13 @@ pub(super) fn solve_in(lists: &Lists, problem: &Problem, cost: &CostModel) -> Re
         return Ok(alone);
     }
     let mut best = alone;
-    for limits in limits(lists, &requirements, &single) {
-        let evaluator = Evaluator::new(lists, problem, cost, &limits, best.key_bytes);
-        let starts = search_each_big_key(lists, &requirements, cost).into_iter().take(STARTS);
+    let key_bytes = best.key_bytes;
+    for limits in limits(lists, problem, &requirements, &single) {
+        let evaluator = Evaluator::new(lists, problem, cost, &limits, key_bytes);
+        let constraints = problem.reads().map(|read| read.constraint).collect();
+        // The limits say all: none is shared.
+        let each = Requirements { constraints, target: ErrorTarget::PerTable(0.5), ..requirements.clone() };
+        let starts = search_each_big_key(lists, &each, &limits, cost).into_iter().take(STARTS);
         let starts = starts.filter_map(|set| State::single(&evaluator, &set.params));
         let mut found: Vec<Scored> =
             starts.flat_map(|s| [s.by_boxes(problem), s]).filter_map(|s| descend(&evaluator, s)).collect();
@@ -192,23 +210,56 @@ pub(super) fn solve_in(lists: &Lists, problem: &Problem, cost: &CostModel) -> Re
 
 /// What each read bears, tables first.
 ///
-/// A global target is shared in two ways: half of it, or nearly all, as the single set shares it; the rest evenly.
-fn limits(lists: &Lists, requirements: &Requirements, single: &Found) -> Vec<Vec<Limit>> {
-    let ErrorTarget::Global(p) = requirements.target else {
-        let of = |c| Limit::of(requirements.target, c, lists.noise);
-        return vec![requirements.constraints.iter().map(of).collect()];
-    };
-    let counted = || single.per_constraint.iter().zip(&requirements.constraints);
-    // The sum of all probabilities is never below the probability that one fails.
-    let even = p / counted().map(|(_, c)| c.count as f64).sum::<f64>().max(1.0);
-    let used: f64 = counted().map(|(r, c)| r.p_fail * c.count as f64).sum();
-    let scale = if used > 0.0 { p / used } else { 0.0 };
-    let share = |part: f64| {
-        let of = |(r, c): (&ConstraintReport, &Constraint)| {
-            let p = part * r.p_fail * scale + (1.0 - part) * even;
-            Limit::of(ErrorTarget::PerTable(p), c, lists.noise)
-        };
-        counted().map(of).collect()
-    };
-    vec![share(0.5), share(0.95)]
+/// A global target is shared in two ways: half of it, or nearly all, as the single set shares it; the rest evenly. A mean
+/// is shared as the single set does, and by powers of what a read costs in time over its weight.
+fn limits(lists: &Lists, problem: &Problem, requirements: &Requirements, single: &Found) -> Vec<Vec<Limit>> {
+    let reads = || problem.reads().map(|read| &read.constraint);
+    match (requirements.target, &problem.mean) {
+        (ErrorTarget::Global(p), _) => {
+            let counted = || single.per_constraint.iter().zip(reads());
+            // The sum of all probabilities is never below the probability that one fails.
+            let even = p / counted().map(|(_, c)| c.count as f64).sum::<f64>().max(1.0);
+            let used: f64 = counted().map(|(r, c)| r.p_fail * c.count as f64).sum();
+            let scale = if used > 0.0 { p / used } else { 0.0 };
+            let share = |part: f64| {
+                let of = |(r, c): (&ConstraintReport, &Constraint)| {
+                    let p = part * r.p_fail * scale + (1.0 - part) * even;
+                    Limit::of(ErrorTarget::PerTable(p), c, lists.noise)
+                };
+                counted().map(of).collect()
+            };
+            vec![share(0.5), share(0.95)]
+        }
+        (ErrorTarget::Noise(log2_sd), Some(mean)) => {
+            let weights = || mean.weights.iter().copied();
+            let tables: f64 = weights().take(problem.tables.len()).sum();
+            let allowed = (2.0 * log2_sd).exp2() * tables;
+            let as_single = Assignment::single(problem, single).reports(problem, lists.noise);
+            let as_single: Vec<f64> = as_single.iter().map(|r| r.variance.0).collect();
+            let counts: Vec<f64> = reads().map(|c| c.count as f64).collect();
+            let powers = [0.3, 0.5, 0.7].map(|power| {
+                let cheap = counts.iter().zip(weights()).zip(&as_single);
+                // An output costs no time: it stays as quiet as it is.
+                cheap
+                    .enumerate()
+                    .map(
+                        |(i, ((count, weight), v))| {
+                            if i < problem.tables.len() { (count / weight.max(1e-300)).powf(power) } else { *v }
+                        },
+                    )
+                    .collect::<Vec<f64>>()
+            });
+            let shared = |raw: &[f64]| {
+                let (tables_raw, outputs_raw) = raw.split_at(problem.tables.len());
+                let outputs: f64 = outputs_raw.iter().zip(weights().skip(tables_raw.len())).map(|(v, w)| v * w).sum();
+                let sum: f64 = tables_raw.iter().zip(weights()).map(|(v, w)| v * w).sum();
+                // Below one by more than the rounding of the sums.
+                let scale = (allowed - outputs).max(0.0) / sum * (1.0 - 1e-9);
+                let sd = |(i, v): (usize, &f64)| Limit::Sd((if i < tables_raw.len() { v * scale } else { *v }).sqrt());
+                raw.iter().enumerate().map(sd).collect()
+            };
+            std::iter::once(&as_single).chain(&powers).map(|raw| shared(raw)).collect()
+        }
+        _ => vec![reads().map(|c| Limit::of(requirements.target, c, lists.noise)).collect()],
+    }
 }
