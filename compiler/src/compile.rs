@@ -7,7 +7,7 @@ use fhe_ir::artifact::Artifact;
 use fhe_ir::client::ClientError;
 use fhe_ir::stats::Statistics;
 use fhe_passes::budget::{self, Budget};
-use fhe_passes::manager::{Event, Flow, PassReport, PipelineError, run_pipeline};
+use fhe_passes::manager::{Event, Flow, PassReport, PipelineError, Trial, run_pipeline};
 use fhe_passes::round_accumulators::RoundAccumulators;
 use fhe_passes::select_params::predicted_ns;
 use fhe_passes::{Options, Pass, PassCx, PassError, Remark, pipeline};
@@ -101,8 +101,17 @@ pub fn compile_with(
     let (mut graph, mut reports) = run_pipeline(model.clone(), &passes[..split], &mut cx, &mut observe)?;
     let mut found = None;
     if let Some(budget) = budget.filter(|_| split < passes.len() && !stopped.get()) {
-        searched =
-            search(&model, &graph, &cx, budget, if evaluate.is_empty() { calibration } else { evaluate }, labels)?;
+        searched = search(
+            &model,
+            &graph,
+            &cx,
+            budget,
+            if evaluate.is_empty() { calibration } else { evaluate },
+            labels,
+            &mut |trial| {
+                observe(Event::Trial(trial));
+            },
+        )?;
         cx.options = &searched.0;
         cx.notes.sensitivities = searched.1.sensitivities.clone();
         found = Some(searched.1.clone());
@@ -145,6 +154,7 @@ fn search(
     budget: f64,
     rows: &[ArrayD<f32>],
     labels: Option<&[usize]>,
+    observe: &mut dyn FnMut(Trial),
 ) -> Result<(Options, Budget), PipelineError> {
     let float;
     let reference = match labels {
@@ -154,5 +164,5 @@ fn search(
             &float
         }
     };
-    budget::search(graph, cx.options, budget, &budget::Rows { inputs: rows, reference })
+    budget::search(graph, cx.options, budget, &budget::Rows { inputs: rows, reference }, observe)
 }

@@ -80,6 +80,23 @@ pub enum Event<'a> {
         /// What the pass did.
         report: &'a PassReport,
     },
+    /// The search for what an accuracy budget allows has simulated a circuit.
+    Trial(Trial),
+}
+
+/// A circuit that was simulated and judged.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trial {
+    /// Number of the simulation, from 1.
+    pub simulation: usize,
+    /// log2 of the noise in front of tables, as a standard deviation on the torus.
+    pub log2_noise: f64,
+    /// Margin of the domains of tables.
+    pub domain_margin: f64,
+    /// Predicted nanoseconds for one row on one thread.
+    pub cost_ns: f64,
+    /// Whether it stays within the budget.
+    pub within: bool,
 }
 
 /// What an observer wants after an event.

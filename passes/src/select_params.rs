@@ -15,7 +15,7 @@ use crate::params::{
     SearchSpace, in_words, search, solve,
 };
 use crate::pass::{Pass, PassCx, PassError, Place};
-use crate::regions::Regions;
+use crate::regions::{Reading, Regions};
 use crate::ways_out::{Proposals, WayOut};
 
 /// See the module.
@@ -56,7 +56,7 @@ impl Pass for SelectParams {
             requirements.constraints = vec![mean.constraint];
         }
         let found = search(&requirements, &NOISE_MODEL, &COST_MODEL)
-            .map_err(|infeasible| explain(&graph, &regions, &infeasible, cx))?;
+            .map_err(|infeasible| explain(&graph, &regions, &infeasible, mean.as_ref(), cx))?;
         cx.remark(format!("{} costs {:.3} s single-threaded per inference", found.params, found.cost_ns * 1e-9));
         cx.notes.assignment = None;
         let sets = if cx.options.max_key_bytes > 0 { several(&graph, &regions, &found, mean, cx) } else { None };
@@ -131,6 +131,13 @@ fn mean_noise(graph: &Graph, regions: &Regions<'_>, sensitivities: &Sensitivitie
     MeanNoise { constraint, weights }
 }
 
+/// The read that adds most to a mean.
+fn loudest(regions: &Regions<'_>, mean: &MeanNoise) -> usize {
+    let noise = |(reading, weight): (&Reading<'_>, &f64)| weight * regions.constraint(reading).norm2_pbs;
+    let noises = regions.readings.iter().zip(&mean.weights).map(noise).enumerate();
+    noises.max_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |(index, _)| index)
+}
+
 /// What the search has to satisfy for a graph of phase `tabled` or `circuit`.
 pub fn requirements(graph: &Graph, regions: &Regions<'_>, options: &Options) -> Requirements {
     let constraints = regions.readings.iter().map(|r| regions.constraint(r)).collect();
@@ -170,14 +177,20 @@ pub fn predicted_ns(circuit: &Graph) -> f64 {
 /// Ways out that an error proposes.
 const WAYS_OUT: usize = 3;
 
-fn explain(graph: &Graph, regions: &Regions<'_>, infeasible: &Infeasible, cx: &PassCx<'_>) -> PassError {
+fn explain(
+    graph: &Graph,
+    regions: &Regions<'_>,
+    infeasible: &Infeasible,
+    mean: Option<&MeanNoise>,
+    cx: &PassCx<'_>,
+) -> PassError {
     let (Infeasible::TooManyBoxes { constraint, .. } | Infeasible::TooNoisy { constraint, .. }) = infeasible else {
         return PassError::BadOptions {
             message: infeasible.to_string(),
             advice: "give an error probability between 0 and 1, for example 2^-40".into(),
         };
     };
-    let reading = &regions.readings[*constraint];
+    let reading = &regions.readings[mean.map_or(*constraint, |mean| loudest(regions, mean))];
     let constraint = regions.constraint(reading);
     let read = match reading.read {
         Read::Full => "it is read in full".to_owned(),

@@ -1,11 +1,12 @@
 //! Watches a pipeline: listings and differences on stderr, dumps in a folder, clocks.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use fhe_ir::Graph;
 use fhe_ir::text::to_text;
-use fhe_passes::{Event, Flow, PassReport, diff};
+use fhe_passes::{Event, Flow, PassReport, Trial, diff};
 
 use super::files;
 use crate::failure::Failure;
@@ -21,6 +22,8 @@ pub struct Observer {
     started: Instant,
     reports: Vec<(PassReport, Duration)>,
     failure: Option<Failure>,
+    /// Whether a line of progress stands on the terminal.
+    progress: bool,
 }
 
 impl Observer {
@@ -31,7 +34,7 @@ impl Observer {
         time_passes: bool,
     ) -> Self {
         let (started, reports, failure) = (Instant::now(), vec![], None);
-        Self { before, after, diff, stop_after, dump_dir, time_passes, started, reports, failure }
+        Self { before, after, diff, stop_after, dump_dir, time_passes, started, reports, failure, progress: false }
     }
 
     /// Shows what was asked for of one event.
@@ -46,6 +49,13 @@ impl Observer {
                     self.dump("00.input", graph);
                 }
                 self.started = Instant::now();
+                Flow::Continue
+            }
+            Event::Trial(trial) => {
+                if std::io::stderr().is_terminal() {
+                    eprint!("\r\x1b[Kbudget    {}", in_words(&trial));
+                    self.progress = true;
+                }
                 Flow::Continue
             }
             Event::After { before, after, report } => {
@@ -72,6 +82,9 @@ impl Observer {
 
     /// Shows the clocks and writes the report; fails when a dump could not be written.
     pub fn finish(mut self) -> Result<(), Failure> {
+        if self.progress {
+            eprint!("\r\x1b[K");
+        }
         if self.time_passes {
             eprint!("{}", self.report());
         }
@@ -108,6 +121,15 @@ impl Observer {
         });
         table(std::iter::once(head).chain(rows).collect())
     }
+}
+
+fn in_words(trial: &Trial) -> String {
+    let Trial { simulation, log2_noise, domain_margin, cost_ns, within } = trial;
+    format!(
+        "simulation {simulation}: noise 2^{log2_noise}, margin {domain_margin}, {:.1} s per row: {}",
+        cost_ns * 1e-9,
+        if *within { "kept" } else { "loses too much" }
+    )
 }
 
 fn changes(report: &PassReport) -> String {

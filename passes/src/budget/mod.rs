@@ -8,6 +8,8 @@
 mod paired;
 mod sensitivity;
 
+use std::cmp::Ordering;
+
 use fhe_ir::client::ClientError;
 use fhe_ir::{Graph, Phase};
 use ndarray::{ArrayD, Axis, Slice};
@@ -17,7 +19,7 @@ pub use paired::Paired;
 pub use sensitivity::{Sensitivities, output_key};
 
 use crate::accuracy;
-use crate::manager::{Flow, PipelineError, run_pipeline};
+use crate::manager::{Flow, PipelineError, Trial, run_pipeline};
 use crate::options::Options;
 use crate::params::ErrorTarget;
 use crate::pass::{PassCx, PassError};
@@ -33,8 +35,17 @@ const NOISE: (f64, f64) = (-5.0, -13.0);
 /// Steps of the noise in a bit.
 const STEPS: f64 = 8.0;
 
-/// Margins of domains that are tried, from wide to narrow; the first is where the search begins.
-const MARGINS: [f64; 5] = [0.0, 0.15, -0.1, -0.2, -0.3];
+/// The loudest step of [`NOISE`], which is not tried.
+const LOUDEST: i32 = ((NOISE.0 - NOISE.1) * STEPS) as i32;
+
+/// Margins of domains that the search begins with: the first under which any circuit keeps the budget.
+const WIDE: [f64; 3] = [0.0, 0.25, 1.0];
+
+/// Margins that are tried then, for louder noise.
+const NARROW: [f64; 3] = [-0.1, -0.2, -0.3];
+
+/// Rows on which circuits are compared with one another; the best is confirmed on all.
+const SCREENED: usize = 1024;
 
 /// Rows simulated before a candidate may be given up.
 const CHUNK: usize = 256;
@@ -87,6 +98,18 @@ struct Candidate {
     paired: Paired,
 }
 
+impl Candidate {
+    /// From the cheapest; of equal cost the one that loses least.
+    fn order(&self, other: &Self) -> Ordering {
+        let losses = || self.paired.upper_bound().total_cmp(&other.paired.upper_bound());
+        self.cost_ns.total_cmp(&other.cost_ns).then_with(losses)
+    }
+}
+
+fn cheapest_of(candidates: &[Candidate]) -> Option<&Candidate> {
+    candidates.iter().min_by(|a, b| a.order(b))
+}
+
 /// Searches on a graph of phase `ranged` whose tables are still maps, and gives the options for the passes behind it.
 ///
 /// # Errors
@@ -96,6 +119,7 @@ pub fn search(
     options: &Options,
     budget: f64,
     rows: &Rows<'_>,
+    observe: &mut dyn FnMut(Trial),
 ) -> Result<(Options, Budget), PipelineError> {
     debug_assert_eq!(graph.phase, Phase::Ranged, "the search decides what tables are built for");
     let mut search = Search {
@@ -105,6 +129,7 @@ pub fn search(
         right: vec![],
         allowed: 0.0,
         simulations: 0,
+        observe,
         refusal: None,
         sensitivities: Sensitivities::new(),
     };
@@ -112,7 +137,7 @@ pub fn search(
     let certifiable = Paired::certifiable(count);
     search.allowed = budget.max(certifiable);
     search.right = search.integer().map_err(bad_rows)?;
-    search.sensitivities = sensitivity::measure(graph, &search.options_of(0, MARGINS[0]), &rows.chunk(0, PROBED).0)?;
+    search.sensitivities = sensitivity::measure(graph, &search.options_of(0, WIDE[0]), &rows.chunk(0, PROBED).0)?;
     let best = search.cheapest()?;
     let best = best.ok_or_else(|| search.refusal(budget))?;
     let found = Budget {
@@ -137,7 +162,7 @@ fn log2_noise(step: i32) -> f64 {
     NOISE.1 + f64::from(step) / STEPS
 }
 
-struct Search<'a> {
+struct Search<'a, 'o> {
     graph: &'a Graph,
     options: &'a Options,
     rows: &'a Rows<'a>,
@@ -146,12 +171,13 @@ struct Search<'a> {
     /// Upper bound of the loss that is accepted.
     allowed: f64,
     simulations: usize,
+    observe: &'o mut dyn FnMut(Trial),
     sensitivities: Sensitivities,
     /// Why the last circuit was not even simulated.
     refusal: Option<PipelineError>,
 }
 
-impl Search<'_> {
+impl Search<'_, '_> {
     /// Runs the integer network with every integer read: no domain cuts anything off.
     fn integer(&self) -> Result<Vec<bool>, ClientError> {
         let classes = accuracy::integer(self.graph, self.rows.inputs)?.classes;
@@ -163,7 +189,7 @@ impl Search<'_> {
     }
 
     /// The circuit of a candidate if it stays within the budget.
-    fn try_out(&mut self, step: i32, margin: f64) -> Result<Option<Candidate>, PipelineError> {
+    fn try_out(&mut self, step: i32, margin: f64, rows: usize) -> Result<Option<Candidate>, PipelineError> {
         let options = self.options_of(step, margin);
         let mut cx = PassCx::new(&options, &[]);
         cx.notes.sensitivities = self.sensitivities.clone();
@@ -176,52 +202,88 @@ impl Search<'_> {
             Err(error) => return Err(error),
         };
         self.simulations += 1;
+        let paired = self.compare(&circuit, rows).map_err(bad_rows)?;
+        let cost_ns = predicted_ns(&circuit);
+        (self.observe)(Trial {
+            simulation: self.simulations,
+            log2_noise: log2_noise(step),
+            domain_margin: margin,
+            cost_ns,
+            within: paired.is_some(),
+        });
+        Ok(paired.map(|paired| Candidate { step, margin, cost_ns, paired }))
+    }
+
+    /// Simulates the first rows, chunk by chunk, and compares; `None` when more is lost than the budget.
+    fn compare(&self, circuit: &Graph, rows: usize) -> Result<Option<Paired>, ClientError> {
+        let rows = rows.min(self.rows.reference.len());
+        // A sample certifies less than all rows do.
+        let allowed = self.allowed.max(Paired::certifiable(rows));
         let mut paired = Paired::default();
-        for first in (0..self.rows.reference.len()).step_by(CHUNK) {
+        for first in (0..rows).step_by(CHUNK) {
             let (inputs, reference) = self.rows.chunk(first, CHUNK);
-            let classes =
-                accuracy::simulated_from(&circuit, &inputs, self.options.seed, first).map_err(bad_rows)?.classes;
+            let classes = accuracy::simulated_from(circuit, &inputs, self.options.seed, first)?.classes;
             for ((class, wanted), right) in classes.iter().zip(reference).zip(&self.right[first..]) {
                 paired.add(*right, class == wanted);
             }
-            if paired.is_hopeless(self.allowed) {
+            if paired.is_hopeless(allowed) {
                 return Ok(None);
             }
         }
-        let within = paired.upper_bound() <= self.allowed;
-        Ok(within.then(|| Candidate { step, margin, cost_ns: predicted_ns(&circuit), paired }))
+        Ok((paired.upper_bound() <= allowed).then_some(paired))
     }
 
-    /// The loudest noise of one margin, by bisection, then louder noise under other margins.
+    /// The loudest noise under the usual domains, then under others, on a sample of the rows; and the first of these
+    /// circuits, from the cheapest, that all rows confirm.
     fn cheapest(&mut self) -> Result<Option<Candidate>, PipelineError> {
-        let loudest = ((NOISE.0 - NOISE.1) * STEPS) as i32;
-        let mut best = None;
-        let (mut quiet, mut loud) = (-1, loudest);
-        while quiet + 1 < loud {
-            let middle = (quiet + loud) / 2;
-            match self.try_out(middle, MARGINS[0])? {
-                Some(candidate) => (best, quiet) = (Some(candidate), middle),
-                None => loud = middle,
-            }
-        }
-        let mut worse = 0;
-        for margin in MARGINS.into_iter().skip(1) {
-            let Some(beaten) = &best else { break };
-            let mut step = beaten.step + 1;
-            let before = beaten.cost_ns;
-            while let Some(candidate) = if step < loudest { self.try_out(step, margin)? } else { None } {
-                step += 1;
-                if best.as_ref().is_none_or(|b| candidate.cost_ns <= b.cost_ns) {
-                    best = Some(candidate);
-                }
-            }
-            worse = if best.as_ref().is_some_and(|b| b.cost_ns < before) { 0 } else { worse + 1 };
-            // Narrower domains cut off ever more.
-            if worse == 2 && margin < 0.0 {
+        let mut kept = vec![];
+        for margin in WIDE {
+            kept = self.bisect(margin)?;
+            if !kept.is_empty() {
                 break;
             }
         }
-        Ok(best)
+        for margin in NARROW {
+            let Some(best) = cheapest_of(&kept) else { break };
+            let (mut step, mut found) = (best.step + 1, vec![]);
+            while step < LOUDEST {
+                let Some(candidate) = self.try_out(step, margin, SCREENED)? else { break };
+                found.push(candidate);
+                step += 1;
+            }
+            // What a cut does not bring, a deeper one brings less.
+            if found.is_empty() {
+                break;
+            }
+            kept.extend(found);
+        }
+        if self.rows.reference.len() <= SCREENED {
+            return Ok(kept.into_iter().min_by(Candidate::order));
+        }
+        kept.sort_by(Candidate::order);
+        for candidate in kept {
+            if let Some(confirmed) = self.try_out(candidate.step, candidate.margin, usize::MAX)? {
+                return Ok(Some(confirmed));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Circuits within the budget under one margin, up to the loudest.
+    fn bisect(&mut self, margin: f64) -> Result<Vec<Candidate>, PipelineError> {
+        let mut kept = vec![];
+        let (mut quiet, mut loud) = (-1, LOUDEST);
+        while quiet + 1 < loud {
+            let middle = (quiet + loud) / 2;
+            match self.try_out(middle, margin, SCREENED)? {
+                Some(candidate) => {
+                    kept.push(candidate);
+                    quiet = middle;
+                }
+                None => loud = middle,
+            }
+        }
+        Ok(kept)
     }
 
     fn refusal(&mut self, budget: f64) -> PipelineError {
