@@ -25,6 +25,8 @@ pub enum NoiseModel {
     /// Source: `zama-ai/concrete`, `backends/concrete-cpu/noise-model/src/gaussian_noise/noise`. It is up to 1.1 bit
     /// of variance above what `tfhe` 1.8.2 measures. It is here to be compared with, not to be run.
     ConcreteV0,
+    /// The same with the centred modulus switch: what that switch alone is worth.
+    ConcreteV0Centred,
     /// The formulas of the `tfhe` crate, with its centred-mean modulus switch; what our circuits run.
     ///
     /// Source: `zama-ai/tfhe-rs`, `tfhe/src/core_crypto/commons/noise_formulas`, whose Fourier term is a fit to
@@ -38,7 +40,7 @@ impl NoiseModel {
     /// Part of a bound that predicted noise may fill: the reserve for what the model does not know.
     pub fn bound_filled(self) -> f64 {
         match self {
-            Self::ConcreteV0 => 1.0,
+            Self::ConcreteV0 | Self::ConcreteV0Centred => 1.0,
             Self::TfheRsCentred => BOUND_FILLED,
         }
     }
@@ -62,7 +64,7 @@ impl NoiseModel {
         let dropped2 = 1.0 / pow2(2 * pbs.base_log * pbs.level);
         let fft = self.variance_of_fourier(glwe_dimension, log2_polynomial_size, pbs).0;
         match self {
-            Self::ConcreteV0 => {
+            Self::ConcreteV0 | Self::ConcreteV0Centred => {
                 let keys = l * (k + 1.0) * n_poly * (base2 + 2.0) / 12.0 * key.0;
                 let rounding = (dropped2 - 1.0 / q2) / 24.0 * (1.0 + k * n_poly / 2.0)
                     + k * n_poly / 32.0 / q2
@@ -86,7 +88,9 @@ impl NoiseModel {
         let scale = (2.0 * LOST_MANTISSA_BITS).exp2() * pow2(2 * pbs.base_log) / pow2(128);
         Variance(match self {
             // 2^-2.577… is fitted; asserted there for k ≤ 6.
-            Self::ConcreteV0 => (-2.577_224_94_f64).exp2() * scale * l * n_poly * n_poly * (k + 1.0),
+            Self::ConcreteV0 | Self::ConcreteV0Centred => {
+                (-2.577_224_94_f64).exp2() * scale * l * n_poly * n_poly * (k + 1.0)
+            }
             Self::TfheRsCentred => {
                 0.00705 * scale * l.powf(1.01827) * k.powf(1.22003) * n_poly.powf(2.22003) * (k + 1.0).powf(1.01827)
             }
@@ -101,12 +105,12 @@ impl NoiseModel {
         let dropped2 = 1.0 / pow2(2 * ks.base_log * ks.level);
         let keys = key.0
             * match self {
-                Self::ConcreteV0 => l * (base2 + 2.0) / 12.0,
+                Self::ConcreteV0 | Self::ConcreteV0Centred => l * (base2 + 2.0) / 12.0,
                 Self::TfheRsCentred => squared_digits(ks),
             };
         // The two projects differ by a constant of q^-2.
         let rounding = match self {
-            Self::ConcreteV0 => (dropped2 - 1.0 / q2) / 24.0 + 1.0 / 16.0 / q2,
+            Self::ConcreteV0 | Self::ConcreteV0Centred => (dropped2 - 1.0 / q2) / 24.0 + 1.0 / 16.0 / q2,
             Self::TfheRsCentred => dropped2 / 24.0 + 1.0 / 48.0 / q2,
         };
         Variance(keys + rounding)
@@ -123,7 +127,7 @@ impl NoiseModel {
         let q2 = pow2(128);
         Variance(match self {
             Self::ConcreteV0 => (1.0 / 12.0 + n / 24.0) / w2 + (n / 48.0 - 1.0 / 12.0) / q2,
-            Self::TfheRsCentred => (1.0 / 12.0 + n / 48.0) / w2 + n / 24.0 / q2,
+            Self::ConcreteV0Centred | Self::TfheRsCentred => (1.0 / 12.0 + n / 48.0) / w2 + n / 24.0 / q2,
         })
     }
 
@@ -154,6 +158,7 @@ impl NoiseModel {
     pub fn name(self) -> &'static str {
         match self {
             Self::ConcreteV0 => "concrete-v0",
+            Self::ConcreteV0Centred => "concrete-v0-centred",
             Self::TfheRsCentred => "tfhe-rs-centred",
         }
     }
@@ -187,10 +192,12 @@ impl FromStr for NoiseModel {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        [Self::ConcreteV0, Self::TfheRsCentred]
+        [Self::ConcreteV0, Self::ConcreteV0Centred, Self::TfheRsCentred]
             .into_iter()
             .find(|model| model.name() == name)
-            .ok_or_else(|| format!("unknown noise model `{name}`: write concrete-v0 or tfhe-rs-centred"))
+            .ok_or_else(|| {
+                format!("unknown noise model `{name}`: write concrete-v0, concrete-v0-centred or tfhe-rs-centred")
+            })
     }
 }
 
@@ -285,7 +292,7 @@ mod tests {
 
     #[test]
     fn names_parse_back() {
-        for model in [NoiseModel::ConcreteV0, NoiseModel::TfheRsCentred] {
+        for model in [NoiseModel::ConcreteV0, NoiseModel::ConcreteV0Centred, NoiseModel::TfheRsCentred] {
             assert_eq!(model.to_string().parse(), Ok(model));
         }
         assert!("concrete".parse::<NoiseModel>().is_err());

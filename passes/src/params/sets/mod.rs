@@ -196,9 +196,14 @@ pub(super) fn solve_in(lists: &Lists, problem: &Problem, cost: &CostModel) -> Re
         let starts = starts.filter_map(|set| State::single(&evaluator, &set.params));
         let mut found: Vec<Scored> =
             starts.flat_map(|s| [s.by_boxes(problem), s]).filter_map(|s| descend(&evaluator, s)).collect();
+        // Few kinds of tables may start apart from one another.
+        let apart = State::single(&evaluator, &single.params).and_then(|s| s.by_region(problem));
+        let apart = apart.and_then(|s| descend(&evaluator, s));
         // Stable: equal costs stay in the order of the starts.
         found.sort_by(|a, b| a.cost.total_cmp(&b.cost));
-        for scored in found.into_iter().take(REFINED) {
+        found.truncate(REFINED);
+        found.extend(apart);
+        for scored in found {
             let scored = refine(&evaluator, scored);
             if scored.cost < best.cost_ns {
                 best = Assignment::of(&evaluator, &scored);

@@ -10,7 +10,7 @@ use super::super::CostModel;
 use super::super::pareto::{Step, steps};
 use super::super::search::{BigKey, Limit, Lists};
 use super::assignment::Keys;
-use super::{Problem, Read};
+use super::{Problem, Read, TableGroup};
 
 /// Tables that run under one set.
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +121,28 @@ impl State {
             home[table.from] = home[table.from].max(*class);
         }
         Self { classes: vec![self.classes[0]; boxes.len()], class_of, home }
+    }
+
+    /// Tables of one region with the same number of boxes in one class each, if that makes two to four.
+    pub(super) fn by_region(&self, problem: &Problem) -> Option<Self> {
+        let kinds: BTreeSet<(usize, u32)> = problem.tables.iter().map(|t| (t.from, t.read.constraint.boxes)).collect();
+        if !(2..=4).contains(&kinds.len()) {
+            return None;
+        }
+        let class = |t: &TableGroup| {
+            let kind = (t.from, t.read.constraint.boxes);
+            kinds.iter().position(|k| *k == kind).expect("one of them")
+        };
+        let class_of: Vec<usize> = problem.tables.iter().map(class).collect();
+        let mut home = self.home.clone();
+        for (table, class) in problem.tables.iter().zip(&class_of) {
+            // Who writes a region, else the last who reads it.
+            home[table.from] = *class;
+        }
+        for (table, class) in problem.tables.iter().zip(&class_of) {
+            home[table.to] = *class;
+        }
+        Some(Self { classes: vec![self.classes[0]; kinds.len()], class_of, home })
     }
 
     /// Big key of a region.
