@@ -170,6 +170,12 @@ mod tests {
     }
 
     #[test]
+    fn sizes_have_units() {
+        assert_eq!([bytes("2GiB"), bytes("1.5 KiB"), bytes("12"), bytes("0")], [Ok(2 << 30), Ok(1536), Ok(12), Ok(0)]);
+        assert!(bytes("GiB").is_err() && bytes("-1").is_err() && bytes("2TB").is_err() && bytes("1e300").is_err());
+    }
+
+    #[test]
     fn sweeps_expand_lists_and_ranges() {
         assert_eq!(expand("2-4,6"), ["2", "3", "4", "6"]);
         assert_eq!(expand("2^-40,0.05"), ["2^-40", "0.05"]);

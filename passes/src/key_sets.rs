@@ -11,8 +11,8 @@ use crate::params::{
 };
 use crate::regions::{Reading, Regions};
 
-/// Part of the cost that one more set has to save.
-const MIN_GAIN: f64 = 0.01;
+/// Part of the cost that one more class of tables has to save.
+const MIN_GAIN: f64 = 0.02;
 
 /// Linear regions and tables by number.
 pub(crate) struct Numbered {

@@ -151,3 +151,23 @@ fn no_factor_is_too_low() {
     }
     assert!(exact * 2 > all, "{exact} of {all} factors are exact");
 }
+
+#[test]
+fn tables_are_told_apart() {
+    let text = "eir 1 tabled\ngraph g\n%x: [0, 1][1,2] = input ; scale=1\n\
+         %a: [0, 1][1,2] = lut %x, @t, domain=[0, 1], read=exact ; scale=1\n\
+         %b: [0, 1][1,2] = lut %x, @t, domain=[0, 1], read=exact ; scale=1\n%fc: [0, 5][1,2] = dot %a, @w ; scale=1\n\
+         %ab: [0, 6][1,2] = add %fc, %b ; scale=1\n%again: [0, 7][1,2] = add %ab, %b ; scale=1\n\
+         output %again \"y\", read=exact, domain=[0, 7]\nconst @w: i[2,2] = 3 2 | 1 0\ntable @t: [1,2] = 0 1\n";
+    let graph = parse(text, &Sidecar::new()).expect("a graph");
+    let regions = crate::regions::Regions::of(&graph);
+    let by_table = growth_by_table(&graph, &regions.region, &regions.norm2);
+    let (a, b) = (Id::new(1), Id::new(2));
+    let channel = |tables: [(Id<Value>, f64); 2]| BySource { tables: tables.to_vec(), input: 0.0 };
+    assert_eq!(by_table[4], [channel([(a, 13.0), (b, 1.0)]), channel([(a, 1.0), (b, 1.0)])]);
+    // `%b` twice: deviations add; all together are counted as dependent.
+    let [(of, from_a), (_, from_b)] = by_table[5][0].tables[..] else { panic!("{:?}", by_table[5]) };
+    assert!(of == a && (from_a - 13.0).abs() < 1e-9 && (from_b - 4.0).abs() < 1e-9, "{from_a} {from_b}");
+    assert!(regions.norm2[5][0].pbs >= 17.0);
+    assert_eq!(by_table[0], [BySource { tables: vec![], input: 1.0 }, BySource { tables: vec![], input: 1.0 }]);
+}

@@ -122,7 +122,7 @@ pub struct Problem {
     pub space: SearchSpace,
     /// Largest size of all evaluation keys. A single set may exceed it: then no second one is taken.
     pub max_key_bytes: u64,
-    /// Part of the cost that one more set has to save, for example 0.01.
+    /// Part of the cost that splitting a class has to save, for example 0.02.
     pub min_gain: f64,
     /// Under [`ErrorTarget::Noise`], all reads as one.
     pub mean: Option<MeanNoise>,
