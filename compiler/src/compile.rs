@@ -164,5 +164,5 @@ fn search(
             &float
         }
     };
-    budget::search(graph, cx.options, budget, &budget::Rows { inputs: rows, reference }, observe)
+    budget::search(graph, cx.options, budget, &budget::Data { inputs: rows, reference }, observe)
 }

@@ -4,17 +4,20 @@
 //! would have boxes as small as that step. Multiplied by `g`, its operand fills the half torus: boxes grow by `g`, and so
 //! does the noise of earlier bootstraps, but not that of the keyswitch and the modulus switch in between.
 //!
-//! Where integers lie in the middle of their units the factor is odd, so that the middle of an integer stays the middle of its `g` steps and the table reads the same entry.
+//! Where integers lie in the middle of their units the factor is odd, so that the middle of an integer stays the middle of
+//! its `g` steps and the table reads the same entry. A table read in full has no such middles; there the region may also
+//! become finer as a whole, because tables of all widths share its step, and what a whole factor leaves empty makes noise
+//! relatively larger.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fhe_ir::{Data, Domain, Elem, Facts, Graph, Op, Phase, Read, Rebuild, Value};
+use fhe_ir::{Data, Domain, Elem, Facts, Graph, Id, Op, Phase, Read, Rebuild, Value};
 use ndarray::ArrayD;
 
 use crate::pass::{Pass, PassCx, PassError, Place};
 use crate::range_analysis::with_proven_range;
-use crate::regions::Regions;
+use crate::regions::{Reading, Regions};
 
 /// See the module.
 pub struct FillDomains;
@@ -41,7 +44,9 @@ impl Pass for FillDomains {
                 new.copy(id);
                 continue;
             };
-            let factor = factor(regions.span[x.index()], domain.width, read.is_centred());
+            let full = *read == Read::Full;
+            let span = regions.span[x.index()] * if full && uneven(&regions, *x) { FINER } else { 1 };
+            let factor = factor(span, domain.width, read.is_centred() && !full);
             if factor == 1 || !cx.rewrite("tables filled") {
                 new.copy(id);
                 continue;
@@ -79,6 +84,7 @@ impl Pass for FillDomains {
             };
             // The entries are the same numbers, so the type and the ranges stay.
             let read = match read.boxes(width) {
+                _ if full => *read,
                 boxes if boxes == read.boxes(domain.width) => *read,
                 boxes => Read::Boxes(u32::try_from(boxes).expect("verified: a table has at most 2^20 boxes")),
             };
@@ -87,6 +93,18 @@ impl Pass for FillDomains {
         }
         Ok(new.finish(Phase::Tabled))
     }
+}
+
+/// In a region with tables of several widths that are read in full, so many times as many integers as the widest domain
+/// has: whole factors then come closer to filling each of them.
+const FINER: u64 = 3;
+
+/// Whether the tables of a value's region have domains of different widths.
+fn uneven(regions: &Regions<'_>, x: Id<Value>) -> bool {
+    let of_region = |r: &&Reading<'_>| regions.region[r.operand.index()] == regions.region[x.index()];
+    let mut widths = regions.readings.iter().filter(of_region).filter(|r| r.table.is_some()).map(|r| r.domain.width);
+    let first = widths.next();
+    widths.any(|width| Some(width) != first)
 }
 
 /// The largest factor, odd where asked for, with which `width` integers stay within `span`.

@@ -38,11 +38,8 @@ const STEPS: f64 = 8.0;
 /// The loudest step of [`NOISE`], which is not tried.
 const LOUDEST: i32 = ((NOISE.0 - NOISE.1) * STEPS) as i32;
 
-/// Margins of domains that the search begins with: the first under which any circuit keeps the budget.
-const WIDE: [f64; 3] = [0.0, 0.25, 1.0];
-
-/// Margins that are tried then, for louder noise.
-const NARROW: [f64; 3] = [-0.1, -0.2, -0.3];
+/// Margins of domains, the first where the search begins; the others may bear louder noise.
+const MARGINS: [f64; 5] = [0.0, 0.25, -0.1, -0.2, -0.3];
 
 /// Rows on which circuits are compared with one another; the best is confirmed on all.
 const SCREENED: usize = 1024;
@@ -54,14 +51,32 @@ const CHUNK: usize = 256;
 const PROBED: usize = 64;
 
 /// Rows, and the classes that count as right.
-pub struct Rows<'a> {
+pub struct Data<'a> {
     /// Rows per input.
     pub inputs: &'a [ArrayD<f32>],
     /// Class of each row: its label, or what the float model says.
     pub reference: &'a [usize],
 }
 
-impl Rows<'_> {
+/// Which rows a circuit is simulated on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    /// Evenly spread ones, by whose mean circuits are compared with one another.
+    Sample,
+    /// All, which have to certify the budget.
+    All,
+}
+
+impl Data<'_> {
+    /// The same rows in another order: the first of them are spread evenly over all.
+    fn spread(&self) -> (Vec<ArrayD<f32>>, Vec<usize>) {
+        let count = self.reference.len();
+        let stride = count.div_ceil(SCREENED).max(1);
+        let order: Vec<usize> = (0..stride).flat_map(|first| (first..count).step_by(stride)).collect();
+        let inputs = self.inputs.iter().map(|x| x.select(Axis(0), &order)).collect();
+        (inputs, order.iter().map(|&row| self.reference[row]).collect())
+    }
+
     fn chunk(&self, first: usize, count: usize) -> (Vec<ArrayD<f32>>, &[usize]) {
         let end = (first + count).min(self.reference.len());
         let rows = |x: &ArrayD<f32>| x.slice_axis(Axis(0), Slice::from(first..end)).to_owned();
@@ -118,10 +133,12 @@ pub fn search(
     graph: &Graph,
     options: &Options,
     budget: f64,
-    rows: &Rows<'_>,
+    rows: &Data<'_>,
     observe: &mut dyn FnMut(Trial),
 ) -> Result<(Options, Budget), PipelineError> {
     debug_assert_eq!(graph.phase, Phase::Ranged, "the search decides what tables are built for");
+    let (inputs, reference) = rows.spread();
+    let rows = &Data { inputs: &inputs, reference: &reference };
     let mut search = Search {
         graph,
         options,
@@ -137,7 +154,7 @@ pub fn search(
     let certifiable = Paired::certifiable(count);
     search.allowed = budget.max(certifiable);
     search.right = search.integer().map_err(bad_rows)?;
-    search.sensitivities = sensitivity::measure(graph, &search.options_of(0, WIDE[0]), &rows.chunk(0, PROBED).0)?;
+    search.sensitivities = sensitivity::measure(graph, &search.options_of(0, MARGINS[0]), &rows.chunk(0, PROBED).0)?;
     let best = search.cheapest()?;
     let best = best.ok_or_else(|| search.refusal(budget))?;
     let found = Budget {
@@ -165,7 +182,7 @@ fn log2_noise(step: i32) -> f64 {
 struct Search<'a, 'o> {
     graph: &'a Graph,
     options: &'a Options,
-    rows: &'a Rows<'a>,
+    rows: &'a Data<'a>,
     /// Whether the integer network has each row right.
     right: Vec<bool>,
     /// Upper bound of the loss that is accepted.
@@ -189,7 +206,7 @@ impl Search<'_, '_> {
     }
 
     /// The circuit of a candidate if it stays within the budget.
-    fn try_out(&mut self, step: i32, margin: f64, rows: usize) -> Result<Option<Candidate>, PipelineError> {
+    fn try_out(&mut self, step: i32, margin: f64, rows: Rows) -> Result<Option<Candidate>, PipelineError> {
         let options = self.options_of(step, margin);
         let mut cx = PassCx::new(&options, &[]);
         cx.notes.sensitivities = self.sensitivities.clone();
@@ -214,59 +231,53 @@ impl Search<'_, '_> {
         Ok(paired.map(|paired| Candidate { step, margin, cost_ns, paired }))
     }
 
-    /// Simulates the first rows, chunk by chunk, and compares; `None` when more is lost than the budget.
-    fn compare(&self, circuit: &Graph, rows: usize) -> Result<Option<Paired>, ClientError> {
-        let rows = rows.min(self.rows.reference.len());
-        // A sample certifies less than all rows do.
-        let allowed = self.allowed.max(Paired::certifiable(rows));
+    /// Simulates rows, chunk by chunk, and compares; `None` when more is lost than the budget.
+    fn compare(&self, circuit: &Graph, rows: Rows) -> Result<Option<Paired>, ClientError> {
+        let all = self.rows.reference.len();
+        let count = if rows == Rows::All { all } else { all.min(SCREENED) };
         let mut paired = Paired::default();
-        for first in (0..rows).step_by(CHUNK) {
-            let (inputs, reference) = self.rows.chunk(first, CHUNK);
+        for first in (0..count).step_by(CHUNK) {
+            let (inputs, reference) = self.rows.chunk(first, CHUNK.min(count - first));
             let classes = accuracy::simulated_from(circuit, &inputs, self.options.seed, first)?.classes;
             for ((class, wanted), right) in classes.iter().zip(reference).zip(&self.right[first..]) {
                 paired.add(*right, class == wanted);
             }
-            if paired.is_hopeless(allowed) {
+            if paired.is_hopeless(self.allowed) {
                 return Ok(None);
             }
         }
-        Ok((paired.upper_bound() <= allowed).then_some(paired))
+        let loss = if rows == Rows::All { paired.upper_bound() } else { paired.loss() };
+        Ok((loss <= self.allowed).then_some(paired))
     }
 
-    /// The loudest noise under the usual domains, then under others, on a sample of the rows; and the first of these
-    /// circuits, from the cheapest, that all rows confirm.
+    /// The loudest noise under the usual domains, then under others, on a sample of the rows; from the cheapest of these
+    /// circuits on to quieter ones, the first that all rows confirm.
     fn cheapest(&mut self) -> Result<Option<Candidate>, PipelineError> {
-        let mut kept = vec![];
-        for margin in WIDE {
-            kept = self.bisect(margin)?;
-            if !kept.is_empty() {
-                break;
-            }
-        }
-        for margin in NARROW {
-            let Some(best) = cheapest_of(&kept) else { break };
-            let (mut step, mut found) = (best.step + 1, vec![]);
+        let mut kept = self.bisect(MARGINS[0])?;
+        for margin in &MARGINS[1..] {
+            let mut step = cheapest_of(&kept).map_or(0, |best| best.step + 1);
             while step < LOUDEST {
-                let Some(candidate) = self.try_out(step, margin, SCREENED)? else { break };
-                found.push(candidate);
-                step += 1;
+                let Some(candidate) = self.try_out(step, *margin, Rows::Sample)? else { break };
+                kept.push(candidate);
+                step += if kept.len() == 1 { STEPS as i32 } else { 1 };
             }
-            // What a cut does not bring, a deeper one brings less.
-            if found.is_empty() {
-                break;
-            }
-            kept.extend(found);
-        }
-        if self.rows.reference.len() <= SCREENED {
-            return Ok(kept.into_iter().min_by(Candidate::order));
         }
         kept.sort_by(Candidate::order);
-        for candidate in kept {
-            if let Some(confirmed) = self.try_out(candidate.step, candidate.margin, usize::MAX)? {
-                return Ok(Some(confirmed));
+        let Some(best) = kept.first() else { return Ok(None) };
+        let (mut step, margin) = (best.step, best.margin);
+        let mut confirmed = None;
+        while confirmed.is_none() && step >= 0 {
+            confirmed = self.try_out(step, margin, Rows::All)?;
+            step -= 1;
+        }
+        // Another margin may be as cheap where this one had to become quieter.
+        let cost = confirmed.as_ref().map_or(f64::INFINITY, |c| c.cost_ns);
+        for other in kept.into_iter().filter(|c| c.margin != margin && c.cost_ns < cost) {
+            if let Some(better) = self.try_out(other.step, other.margin, Rows::All)? {
+                return Ok(Some(better));
             }
         }
-        Ok(None)
+        Ok(confirmed)
     }
 
     /// Circuits within the budget under one margin, up to the loudest.
@@ -275,7 +286,7 @@ impl Search<'_, '_> {
         let (mut quiet, mut loud) = (-1, LOUDEST);
         while quiet + 1 < loud {
             let middle = (quiet + loud) / 2;
-            match self.try_out(middle, margin, SCREENED)? {
+            match self.try_out(middle, margin, Rows::Sample)? {
                 Some(candidate) => {
                     kept.push(candidate);
                     quiet = middle;

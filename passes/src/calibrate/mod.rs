@@ -3,20 +3,24 @@
 //! Values get the range that the calibration method asks for, per channel: everything, a percentile, or the range with
 //! the smallest mean square error at the number of steps the value will have. That is the width of inputs and of
 //! results of maps, and the resolution of the tables for accumulators: what saturates is paid for by finer boxes.
-//! Outputs, and accumulators that are not rounded, keep everything seen.
+//! What tables read in full gets the domain with the smallest error of the tables' results under noise, whatever the
+//! method but min-max. Outputs, and accumulators that are not rounded, keep everything seen.
 //!
 //! A network that states the integers of its inputs and activations itself needs no rows; its values then have no range
 //! seen, and everything behind works with proven ranges.
 
+mod noisy;
+
 use std::sync::Mutex;
 
 use fhe_ir::eval::{float_observe, kernels::see_planes};
-use fhe_ir::{Graph, Id, Op, Phase, Rebuild, Value, client};
+use fhe_ir::{Graph, Id, Op, Phase, Rebuild, Value, client, func};
 use ndarray::ArrayD;
 use rayon::prelude::*;
 
 use crate::grids;
-use crate::options::{CalibrationMethod, Options};
+use crate::options::{CalibrationMethod, Options, Rounding};
+use crate::params::ErrorTarget;
 use crate::pass::{Pass, PassCx, PassError, Place};
 
 /// See the module.
@@ -54,9 +58,10 @@ impl Pass for Calibrate {
             method => {
                 let steps = step_bits(&graph, cx.options);
                 let histograms = histograms(&graph, &inputs, &seen, &steps);
+                let all = seen.clone();
                 let mut chosen = seen;
                 let clipped = chosen.par_iter_mut().zip(&histograms).zip(&steps).map(|((ranges, histograms), bits)| {
-                    let Some(bits) = *bits else { return 0 };
+                    let Some(bits) = bits.filter(|bits| *bits != FULL_BITS) else { return 0 };
                     let mut clipped = 0;
                     for (range, histogram) in ranges.iter_mut().zip(histograms) {
                         let tighter = choose(method, *range, histogram, bits);
@@ -65,7 +70,7 @@ impl Pass for Calibrate {
                     }
                     clipped
                 });
-                let clipped = clipped.sum();
+                let clipped = clipped.sum::<u64>() + under_noise(&graph, cx.options, &histograms, &mut chosen, &all);
                 cx.count("ranges clipped", clipped);
                 chosen
             }
@@ -87,10 +92,67 @@ fn step_bits(graph: &Graph, options: &Options) -> Vec<Option<u32>> {
     let of = |(id, value): (Id<Value>, &Value)| match (&value.op, options.rounding) {
         (Op::Input { .. }, _) => Some(options.bits.model_inputs),
         (Op::Map { .. }, _) => Some(options.activation_bits()),
+        (_, Rounding::Full) => read_by(graph, id).next().map(|_| FULL_BITS),
         (_, rounding) if !graph.is_output(id) => rounding.bits(),
         _ => None,
     };
     graph.iter().map(of).collect()
+}
+
+/// Stands for the steps of what tables read in full, which has its own method.
+const FULL_BITS: u32 = u32::MAX;
+
+/// log2 of the noise that domains are chosen for before a budget is found, as a standard deviation on the torus.
+const USUAL_NOISE: f64 = -8.5;
+
+/// Maps that read a value.
+fn read_by(graph: &Graph, id: Id<Value>) -> impl Iterator<Item = &Value> {
+    let reads = move |v: &&Value| matches!(v.op, Op::Map { x, .. } if x == id);
+    graph.values[id.index() + 1..].iter().filter(reads)
+}
+
+/// Takes the best domains under noise for what tables read in full; gives the number of ranges that became narrower.
+fn under_noise(
+    graph: &Graph,
+    options: &Options,
+    histograms: &[Vec<Vec<u64>>],
+    chosen: &mut [Vec<(f32, f32)>],
+    seen: &[Vec<(f32, f32)>],
+) -> u64 {
+    if options.rounding != Rounding::Full {
+        return 0;
+    }
+    let sd = match options.error {
+        ErrorTarget::Noise(log2_sd) => log2_sd.exp2(),
+        _ => USUAL_NOISE.exp2(),
+    };
+    let of_value = |((id, _), ranges): ((Id<Value>, &Value), &mut Vec<(f32, f32)>)| {
+        let readers: Vec<_> = read_by(graph, id).collect();
+        if readers.is_empty() || matches!(graph.value(id).op, Op::Map { .. } | Op::Input { .. }) {
+            return 0;
+        }
+        let channels = ranges.par_iter_mut().zip(&histograms[id.index()]).zip(&seen[id.index()]).enumerate();
+        let narrower = channels.map(|(channel, ((range, histogram), &(lo, hi)))| {
+            // Several tables of one value share a domain: the sum of their functions stands for all.
+            let function = |x: f64| -> f64 {
+                let of = |map: &&Value| match &map.op {
+                    Op::Map { chain, .. } => func::saturated_chain(chain, x, |c| graph.constant(c).channel(channel)),
+                    _ => 0.0,
+                };
+                readers.iter().map(of).sum()
+            };
+            if lo >= hi {
+                return 0;
+            }
+            let (lo64, hi64) = (f64::from(lo), f64::from(hi));
+            let (first, last) = noisy::best(histogram, lo64, hi64, sd, function);
+            let edge = |bin: usize| (lo64 + (hi64 - lo64) * bin as f64 / BINS as f64) as f32;
+            *range = (if first == 0 { lo } else { edge(first) }, if last == BINS { hi } else { edge(last) });
+            u64::from((first, last) != (0, BINS))
+        });
+        narrower.sum()
+    };
+    graph.iter().zip(chosen).map(of_value).sum()
 }
 
 fn checked_rows(graph: &Graph, cx: &PassCx<'_>) -> Result<Vec<ArrayD<f32>>, PassError> {

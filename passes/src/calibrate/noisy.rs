@@ -1,0 +1,82 @@
+//! The domain of a table that is read in full: the one whose results are closest to the function's under noise.
+//!
+//! Noise is a fixed part of the torus, so of the domain: a wider domain makes it larger in real terms, a narrower one
+//! leaves values outside, where a table continues reflected. Both errors are known for every value that was seen.
+
+use super::BINS;
+
+/// Bins between two candidates for an end of the domain.
+const COARSE: usize = BINS / 64;
+
+/// First and last bin edge of the domain with the smallest mean square error of `function` on a histogram over
+/// `[lo, hi]`, when the noise has `sd` of the torus and the domain fills half of it.
+pub(super) fn best(histogram: &[u64], lo: f64, hi: f64, sd: f64, function: impl Fn(f64) -> f64) -> (usize, usize) {
+    let bin = (hi - lo) / BINS as f64;
+    let middle = |i: usize| lo + bin * (i as f64 + 0.5);
+    let values: Vec<f64> = (0..BINS).map(|i| function(middle(i))).collect();
+    let seen: Vec<(usize, f64)> =
+        histogram.iter().enumerate().filter(|(_, c)| **c > 0).map(|(i, c)| (i, *c as f64)).collect();
+    let error = |first: usize, last: usize| {
+        let noise = sd * 2.0 * (last - first) as f64;
+        let read = |at: f64| extended(&values, first, last, at);
+        let squared = |i: usize| {
+            let at = |x: f64| (read(x) - values[i]).powi(2);
+            0.5 * (at(i as f64 - noise) + at(i as f64 + noise))
+        };
+        seen.iter().map(|&(i, count)| count * squared(i)).sum::<f64>()
+    };
+    let candidates = |from: usize, to: usize| (from..=to).step_by(COARSE);
+    let (mut first, mut last) = (0, BINS);
+    for _ in 0..2 {
+        let best = candidates(first + COARSE, BINS).min_by(|&a, &b| error(first, a).total_cmp(&error(first, b)));
+        last = best.unwrap_or(last);
+        let best = candidates(0, last - COARSE).min_by(|&a, &b| error(a, last).total_cmp(&error(b, last)));
+        first = best.unwrap_or(first);
+    }
+    (first, last)
+}
+
+/// What a table over the bins `[first, last)` reads at a place in bins: between two entries in proportion, outside
+/// reflected as the negacyclic wrap of a saturating table does.
+fn extended(values: &[f64], first: usize, last: usize, at: f64) -> f64 {
+    let width = (last - first) as f64;
+    let offset = at - first as f64 + 0.5;
+    let (turns, rest) = ((offset / width).floor(), offset.rem_euclid(width));
+    let below = (rest - 0.5).max(0.0);
+    let index = first + (below as usize).min(last - first - 1);
+    let next = (index + 1).min(last - 1);
+    let value = values[index] + (values[next] - values[index]) * below.fract();
+    if turns.rem_euclid(2.0) == 0.0 { value } else { values[first] + values[last - 1] - value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_noise_everything_seen_is_covered_and_noise_cuts_the_tail() {
+        // A bell with a long tail on the right.
+        let histogram: Vec<u64> = (0..BINS)
+            .map(|i| {
+                let x = (i as f64 - 200.0) / 60.0;
+                (1e6 * (-x * x / 2.0).exp()) as u64 + u64::from(i > 900)
+            })
+            .collect();
+        let identity = |x: f64| x;
+        let (first, last) = best(&histogram, -1.0, 1.0, 0.0, identity);
+        assert!(histogram[..first].iter().chain(&histogram[last..]).all(|count| *count == 0), "{first} {last}");
+        let (_, quiet) = best(&histogram, -1.0, 1.0, 2f64.powi(-11), identity);
+        let (first, loud) = best(&histogram, -1.0, 1.0, 2f64.powi(-6), identity);
+        assert!(first < 100 && loud <= quiet && (300..900).contains(&loud), "{first} {quiet} {loud}");
+    }
+
+    #[test]
+    fn a_read_outside_the_domain_is_reflected() {
+        let values: Vec<f64> = (0..BINS).map(|i| i as f64).collect();
+        assert_eq!(extended(&values, 100, 200, 150.0), 150.0);
+        // One bin beyond the last reads the last, as the table at the wrap does.
+        assert_eq!(extended(&values, 100, 200, 200.0), 199.0);
+        assert_eq!(extended(&values, 100, 200, 210.0), 189.0);
+        assert_eq!(extended(&values, 100, 200, 99.0), 100.0);
+    }
+}
