@@ -6,7 +6,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 /// Results computed together: the same words are multiplied by this many integers.
-pub(crate) const TILE: usize = 4;
+pub(crate) const TILE: usize = fhe_ir::count::TILE;
 /// Words handled together.
 pub(crate) const LANES: usize = 32;
 

@@ -9,7 +9,6 @@ use fhe_ir::stats::Statistics;
 use fhe_passes::budget::{self, Budget};
 use fhe_passes::manager::{Event, Flow, PassReport, PipelineError, Trial, run_pipeline};
 use fhe_passes::round_accumulators::RoundAccumulators;
-use fhe_passes::select_params::predicted_ns;
 use fhe_passes::{Options, Pass, PassCx, PassError, Remark, pipeline};
 use ndarray::ArrayD;
 use serde::Serialize;
@@ -46,8 +45,10 @@ pub struct Report {
     pub assumed: Vec<String>,
     /// Counts, sizes, noise.
     pub statistics: Statistics,
-    /// Predicted nanoseconds for one row on one thread.
+    /// Predicted nanoseconds for one row on one thread of the machine that the options name.
     pub predicted_single_thread_ns: f64,
+    /// Predicted nanoseconds for one row on all threads of that machine.
+    pub predicted_row_ns: f64,
     /// Accuracy on the evaluation rows.
     pub accuracy: Option<Accuracy>,
     /// What the accuracy budget led to.
@@ -132,7 +133,8 @@ pub fn compile_with(
         options: options.clone(),
         assumed,
         statistics: Statistics::of(&graph),
-        predicted_single_thread_ns: predicted_ns(&graph),
+        predicted_single_thread_ns: predict(options, &graph, 1),
+        predicted_row_ns: predict(options, &graph, options.machine.threads),
         accuracy,
         budget: found,
         passes: reports,
@@ -165,4 +167,9 @@ fn search(
         }
     };
     budget::search(graph, cx.options, budget, &budget::Data { inputs: rows, reference }, observe)
+}
+
+/// Predicted nanoseconds for one row on some threads of the machine that the options name.
+pub fn predict(options: &Options, graph: &Graph, threads: u32) -> f64 {
+    options.machine.cost.latency(graph, 1, threads).total_ns()
 }

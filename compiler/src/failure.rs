@@ -62,6 +62,20 @@ pub enum Failure {
         /// Why.
         source: std::io::Error,
     },
+    /// A file that holds no machine's costs.
+    #[error("{path} is no cost model: {error}")]
+    #[diagnostic(
+        code("cli::cost-model"),
+        help("measure this machine with fhe-run calibrate -o FILE.json, or name a built-in one: {names}")
+    )]
+    BadCostModel {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: fhe_ir::cost::BadCostFile,
+        /// Machines that are built in.
+        names: String,
+    },
     /// Nothing in a circuit has the name that was asked for.
     #[error("nothing in the circuit is called {asked:?}")]
     #[diagnostic(

@@ -9,6 +9,7 @@ pub mod data;
 pub mod dev;
 pub mod failure;
 pub mod inspect;
+pub mod machine;
 pub mod onnx;
 pub mod report;
 pub mod sweep;

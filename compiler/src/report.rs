@@ -18,9 +18,10 @@ pub fn summary(report: &Report, next: &str) -> String {
     }
     let _ = writeln!(
         text,
-        "cost      {} lookups, {} per row predicted on one core, keys {}, input {}",
+        "cost      {} lookups, {} per row predicted on one core of {}, keys {}, input {}",
         s.total.bootstraps,
         seconds(report.predicted_single_thread_ns * 1e-9),
+        report.options.machine.name,
         bytes(s.bootstrap_key_bytes + s.keyswitch_key_bytes),
         bytes(s.inputs * 8),
     );
@@ -106,8 +107,15 @@ pub fn statistics(report: &Report) -> String {
         bytes(s.ciphertext_bytes),
         bytes(s.peak_ciphertext_bytes)
     );
-    let _ =
-        writeln!(text, "latency   {} per row predicted on one core", seconds(report.predicted_single_thread_ns * 1e-9));
+    let machine = &o.machine;
+    let _ = writeln!(
+        text,
+        "latency   {} per row predicted on one core of {}, {} on {} threads",
+        seconds(report.predicted_single_thread_ns * 1e-9),
+        machine.name,
+        seconds(report.predicted_row_ns * 1e-9),
+        machine.threads
+    );
     if let Some(b) = &report.budget {
         let _ = writeln!(text, "budget    {}", budget(b));
     }

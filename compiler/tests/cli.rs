@@ -277,6 +277,35 @@ fn ways_out_compile_and_cost_what_was_predicted() {
 }
 
 #[test]
+fn parameters_are_chosen_for_the_machine_of_the_cost_model() {
+    let place = Place::new();
+    let machine = fhe_ir::cost::Machine::default();
+    let model = "mlp2.onnx --n-bits 4 --rounding 4 --calibration x.npy --stats json";
+    let compiled = |options: &str| -> serde_json::Value {
+        serde_json::from_str(&place.expect(0, &format!("{model} {options}")).0).unwrap()
+    };
+    let named = compiled(&format!("--cost-model {}", machine.name));
+    assert_eq!(named["options"]["machine"]["name"], machine.name.as_str());
+
+    // A machine with a slow transform and free keyswitches: many levels of keyswitch, a short key.
+    let cost = fhe_ir::cost::MachineCost { fft_butterfly_ns: 1.0, keyswitch_product_ns: 1e-6, ..machine.cost };
+    let machine = fhe_ir::cost::Machine { name: "slow".into(), threads: 1, cost };
+    let mut file = fhe_ir::cost::CostFile { version: fhe_ir::cost::VERSION, machine, measured: vec![] };
+    std::fs::write(place.at("slow.json"), file.to_json()).unwrap();
+    let slow = compiled("--cost-model slow.json");
+    assert_eq!(slow["options"]["machine"]["name"], "slow");
+    assert_ne!(slow["statistics"]["parameters"], named["statistics"]["parameters"]);
+    assert_eq!(slow["predicted_row_ns"], slow["predicted_single_thread_ns"]);
+
+    file.machine.cost.product_ns = -1.0;
+    std::fs::write(place.at("broken.json"), file.to_json()).unwrap();
+    let (_, stderr) = place.expect(1, &format!("{model} --cost-model broken.json"));
+    assert!(stderr.contains("cli::cost-model") && stderr.contains("product_ns: -1"), "{stderr}");
+    let (_, stderr) = place.expect(2, &format!("{model} --cost-model abacus"));
+    assert!(stderr.contains("built-in"), "{stderr}");
+}
+
+#[test]
 fn a_node_is_explained_in_text_and_as_json() {
     let place = Place::new();
     place.expect(0, "mlp2.onnx --n-bits 4 --rounding 4 --calibration x.npy --p-error 2^-40");

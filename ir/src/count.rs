@@ -12,6 +12,44 @@ pub fn clear_products(graph: &Graph, value: &Value) -> u64 {
     }
 }
 
+/// Results that the backend computes together: a column of weights is left out where all of them are zero.
+pub const TILE: usize = 4;
+
+/// Products that the backend really computes: zeros are left out where `TILE` results in a row share them, and missing
+/// results of the last tile are computed too.
+pub fn tiled_products(graph: &Graph, value: &Value) -> u64 {
+    let (w, groups) = match &value.op {
+        Op::Dot { w, .. } => (*w, 1),
+        Op::Conv { w, geometry, .. } => (*w, geometry.groups),
+        _ => return clear_products(graph, value),
+    };
+    let Data::Int(w) = &graph.constant(w).data else { return clear_products(graph, value) };
+    let Some(outputs) = w.shape().first().map(|o| o / groups.max(1)).filter(|o| *o > 0) else { return 0 };
+    let rows: Vec<_> = w.outer_iter().collect();
+    let tiles = rows.chunks(outputs).flat_map(|group| group.chunks(TILE));
+    let columns = tiles.map(|tile| {
+        let mut used = vec![false; tile.first().map_or(0, |row| row.len())];
+        tile.iter().for_each(|row| used.iter_mut().zip(row).for_each(|(used, w)| *used |= *w != 0));
+        used.into_iter().filter(|used| *used).count() as u64
+    });
+    places(value) * TILE as u64 * columns.sum::<u64>()
+}
+
+/// Ciphertexts that a linear op brings to its arithmetic or copies: for layers with weights every operand at every place
+/// of the result and the result itself, for sums their terms, else the result.
+pub fn moved(graph: &Graph, value: &Value) -> u64 {
+    let elements = value.elements() as u64;
+    match &value.op {
+        Op::Dot { w, .. } => elements + patch(graph, *w),
+        Op::Conv { w, geometry, .. } => elements + places(value) * geometry.groups as u64 * patch(graph, *w),
+        Op::SumPool { geometry, .. } => elements * (1 + geometry.area() as u64),
+        Op::Add { .. } | Op::Sub { .. } | Op::Neg { .. } | Op::MulClear { .. } | Op::Concat { .. } => elements,
+        Op::Slice { .. } | Op::Gather { .. } | Op::Pad { .. } | Op::Transpose { .. } => elements,
+        // Bodies alone change, or nothing does, or the op is none of linear layers.
+        _ => 0,
+    }
+}
+
 /// Additions of two ciphertexts that a value costs: one less than the terms of each sum.
 pub fn encrypted_additions(graph: &Graph, value: &Value) -> u64 {
     match &value.op {
@@ -41,6 +79,15 @@ fn places(value: &Value) -> u64 {
     value.shape.iter().skip(2).product::<usize>() as u64
 }
 
+/// Weights of one output channel.
+fn patch(graph: &Graph, w: Id<Const>) -> u64 {
+    let shape = match &graph.constant(w).data {
+        Data::Int(w) => w.shape(),
+        Data::F32(w) => w.shape(),
+    };
+    shape.iter().skip(1).product::<usize>() as u64
+}
+
 /// Non-zero weights of each output channel (axis 0).
 fn nonzero_per_channel(graph: &Graph, w: Id<Const>) -> Vec<u64> {
     match &graph.constant(w).data {
@@ -63,5 +110,8 @@ mod tests {
         // Eight terms, none, and two, at four places.
         assert_eq!(clear_products(&graph, &graph.values[1]), 4 * 10);
         assert_eq!(encrypted_additions(&graph, &graph.values[1]), 4 * (7 + 1));
+        // The three channels are one tile of four, in which every column has some weight.
+        assert_eq!(tiled_products(&graph, &graph.values[1]), 4 * 4 * 8);
+        assert_eq!(moved(&graph, &graph.values[1]), 12 + 4 * 8);
     }
 }

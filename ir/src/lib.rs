@@ -5,6 +5,7 @@
 
 pub mod artifact;
 pub mod client;
+pub mod cost;
 pub mod count;
 pub mod eval;
 pub mod func;

@@ -107,8 +107,10 @@ impl Numbered {
                 None => problem.outputs.push(OutputGroup { region: from, read: read(reading) }),
             }
         }
+        let cost = options.cost_model();
         for (id, value) in graph.iter() {
-            problem.linear_products[self.region[id.index()]] += fhe_ir::count::clear_products(graph, value);
+            let products = cost.linear_products(graph, value).round() as u64;
+            problem.linear_products[self.region[id.index()]] += products;
         }
         problem
     }

@@ -1,9 +1,10 @@
 //! What a user can choose: widths, calibration, resolution, error target, security.
 
 use fhe_ir::SecurityCurve;
+use fhe_ir::cost::Machine;
 use serde::{Deserialize, Serialize};
 
-use crate::params::ErrorTarget;
+use crate::params::{CostModel, ErrorTarget};
 
 /// Bit widths of the four kinds of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +104,16 @@ pub struct Options {
     pub max_key_bytes: u64,
     /// Seed of everything random.
     pub seed: u64,
+    /// The machine whose time is saved.
+    #[serde(default)]
+    pub machine: Machine,
+}
+
+impl Options {
+    /// The cost model that parameters are chosen and times predicted by.
+    pub fn cost_model(&self) -> CostModel {
+        CostModel::Machine(self.machine.cost)
+    }
 }
 
 impl Options {
@@ -128,6 +139,7 @@ impl Default for Options {
             curve: SecurityCurve::Bits128,
             max_key_bytes: 0,
             seed: 0,
+            machine: Machine::default(),
         }
     }
 }

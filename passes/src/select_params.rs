@@ -4,15 +4,14 @@
 //! sets are cheaper and their keys small enough, they are `!p0`, `!p1`, …, and which table runs under which is noted for
 //! lower-circuit.
 
-use fhe_ir::count::clear_products;
-use fhe_ir::{Graph, Op, ParamSet, Phase, Read, Value};
+use fhe_ir::{Graph, ParamSet, Phase, Read};
 
 use crate::budget::{Sensitivities, output_key};
 use crate::key_sets::Numbered;
 use crate::options::Options;
 use crate::params::{
-    Constraint, CostModel, ErrorTarget, Found, Infeasible, MachineCost, MeanNoise, NoiseModel, Requirements,
-    SearchSpace, in_words, search, solve,
+    Constraint, ErrorTarget, Found, Infeasible, MeanNoise, NoiseModel, Requirements, SearchSpace, in_words, search,
+    solve,
 };
 use crate::pass::{Pass, PassCx, PassError, Place};
 use crate::regions::{Reading, Regions};
@@ -23,9 +22,6 @@ pub struct SelectParams;
 
 /// The noise model that circuits are built with.
 pub const NOISE_MODEL: NoiseModel = NoiseModel::TfheRsCentred;
-
-/// The cost model that circuits are built with.
-pub const COST_MODEL: CostModel = CostModel::Machine(MachineCost::BACKEND);
 
 impl Pass for SelectParams {
     fn name(&self) -> &'static str {
@@ -55,7 +51,7 @@ impl Pass for SelectParams {
         if let Some(mean) = &mean {
             requirements.constraints = vec![mean.constraint];
         }
-        let found = search(&requirements, &NOISE_MODEL, &COST_MODEL)
+        let found = search(&requirements, &NOISE_MODEL, &cx.options.cost_model())
             .map_err(|infeasible| explain(&graph, &regions, &infeasible, mean.as_ref(), cx))?;
         cx.remark(format!("{} costs {:.3} s single-threaded per inference", found.params, found.cost_ns * 1e-9));
         cx.notes.assignment = None;
@@ -74,7 +70,7 @@ fn several(
     cx: &mut PassCx<'_>,
 ) -> Option<Vec<ParamSet>> {
     let problem = Numbered::of(graph, regions).problem(graph, regions, cx.options, mean);
-    let found = solve(&problem, &NOISE_MODEL, &COST_MODEL).ok()?;
+    let found = solve(&problem, &NOISE_MODEL, &cx.options.cost_model()).ok()?;
     if found.sets.len() < 2 && found.tables.iter().all(|t| t.conversion.is_none()) {
         return None;
     }
@@ -145,33 +141,22 @@ pub fn requirements(graph: &Graph, regions: &Regions<'_>, options: &Options) -> 
     let mut operands: Vec<_> = tables().map(|(operand, _)| operand).collect();
     operands.sort_unstable();
     operands.dedup();
+    let cost = options.cost_model();
+    let linear_products: f64 = graph.values.iter().map(|v| cost.linear_products(graph, v)).sum();
     Requirements {
         constraints,
         pbs_count: tables().map(|(_, table)| graph.value(table).elements() as u64).sum(),
         ks_count: operands.iter().map(|o| graph.value(*o).elements() as u64).sum(),
-        linear_products: graph.values.iter().map(|v| clear_products(graph, v)).sum(),
+        linear_products: linear_products.round() as u64,
         target: options.error,
         curve: options.curve,
         space: SearchSpace::default(),
     }
 }
 
-/// Predicted nanoseconds for one row of a circuit on one thread.
-pub fn predicted_ns(circuit: &Graph) -> f64 {
-    let of_value = |value: &Value| {
-        let Some(params) = value.cipher.as_ref().map(|c| circuit.param(c.params)) else { return 0.0 };
-        let elements = value.elements() as f64;
-        match &value.op {
-            Op::Pbs { .. } => elements * COST_MODEL.pbs_ns(params),
-            Op::Keyswitch { x, ks } => {
-                let (Some(from), Some(to)) = (&circuit.value(*x).cipher, &value.cipher) else { return 0.0 };
-                let lwe_dimension = circuit.secret_key(to).dimension();
-                elements * COST_MODEL.ks_ns(&ParamSet { lwe_dimension, ks: *ks, ..*circuit.param(from.params) })
-            }
-            _ => clear_products(circuit, value) as f64 * COST_MODEL.linear_ns(params),
-        }
-    };
-    circuit.values.iter().map(of_value).sum()
+/// Predicted nanoseconds for one row of a circuit on one thread of the machine that the options name.
+pub fn predicted_ns(circuit: &Graph, options: &Options) -> f64 {
+    options.machine.cost.latency(circuit, 1, 1).total_ns()
 }
 
 /// Ways out that an error proposes.

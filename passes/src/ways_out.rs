@@ -11,7 +11,7 @@ use crate::options::{Bits, Options, Rounding};
 use crate::params::{Constraint, ErrorTarget, Found, Prepared, Requirements, SearchSpace};
 use crate::pass::Notes;
 use crate::regions::{Reading, Regions};
-use crate::select_params::{COST_MODEL, NOISE_MODEL, requirements};
+use crate::select_params::{NOISE_MODEL, requirements};
 
 /// One change of the options.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -167,9 +167,10 @@ impl<'g> Proposals<'g> {
     pub fn found(&self, changes: &[Change]) -> Option<WayOut> {
         let requirements = self.requirements(changes);
         let found = if requirements.curve == self.options.curve {
-            self.search.search(&requirements, &COST_MODEL)
+            self.search.search(&requirements, &self.options.cost_model())
         } else {
-            Prepared::new(requirements.curve, NOISE_MODEL, requirements.space).search(&requirements, &COST_MODEL)
+            Prepared::new(requirements.curve, NOISE_MODEL, requirements.space)
+                .search(&requirements, &self.options.cost_model())
         };
         let phrases: Vec<_> = changes.iter().map(|c| self.words(*c)).collect();
         let joined = |at: fn(&(String, String)) -> &str, by: &str| phrases.iter().map(at).collect::<Vec<_>>().join(by);
@@ -186,7 +187,7 @@ impl<'g> Proposals<'g> {
         let mut requirements = self.requirements(&[]);
         *requirements.constraints.get_mut(reading)? =
             self.regions.constraint_in(self.regions.readings.get(reading)?, boxes);
-        self.search.search(&requirements, &COST_MODEL).ok()
+        self.search.search(&requirements, &self.options.cost_model()).ok()
     }
 
     /// Whether an option decides weights.

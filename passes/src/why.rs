@@ -9,7 +9,7 @@ use crate::params::{Constraint, ConstraintReport, Share, Sources, evaluate};
 use crate::pass::Notes;
 use crate::predicted;
 use crate::regions::{Reading, Regions};
-use crate::select_params::{COST_MODEL, NOISE_MODEL, requirements};
+use crate::select_params::{NOISE_MODEL, requirements};
 use crate::terms::{Term, terms, widest_channel};
 use crate::ways_out::{Change, Proposals};
 
@@ -200,10 +200,9 @@ struct Explainer<'g> {
 
 impl<'g> Explainer<'g> {
     fn new(graph: &'g Graph, regions: &'g Regions<'g>, options: &'g Options, notes: &'g Notes) -> Self {
-        let found = graph
-            .params
-            .first()
-            .map(|params| evaluate(&requirements(graph, regions, options), *params, &NOISE_MODEL, &COST_MODEL));
+        let found = graph.params.first().map(|params| {
+            evaluate(&requirements(graph, regions, options), *params, &NOISE_MODEL, &options.cost_model())
+        });
         let cost_ns = found.as_ref().map_or(0.0, |f| f.cost_ns);
         let reports = found.map_or(vec![], |f| f.per_constraint);
         let proposals = Proposals::new(graph, regions, options, notes);

@@ -6,7 +6,7 @@ use fhe_passes::lower_circuit::LowerCircuit;
 use fhe_passes::manager::{Flow, run_pipeline};
 use fhe_passes::params::ErrorTarget;
 use fhe_passes::pass::PassCx;
-use fhe_passes::select_params::{SelectParams, predicted_ns};
+use fhe_passes::select_params::{self, SelectParams};
 use fhe_passes::{Options, pass::Pass};
 use ndarray::{ArrayD, IxDyn};
 
@@ -18,6 +18,10 @@ fn circuit(text: &str, options: &Options) -> Graph {
     let (circuit, _) = run_pipeline(graph, &LOWERING, &mut cx, |_| Flow::Continue).unwrap_or_else(|e| panic!("{e:?}"));
     verify::verify(&circuit).unwrap_or_else(|e| panic!("{e}"));
     circuit
+}
+
+fn predicted_ns(circuit: &Graph) -> f64 {
+    select_params::predicted_ns(circuit, &Options::default())
 }
 
 fn options(max_key_bytes: u64) -> Options {

@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fhe_compiler::compile::{Compiled, Job, Outcome, compile_with};
 use fhe_compiler::dev::DevArgs;
 use fhe_compiler::failure::Failure;
+use fhe_compiler::machine::machine;
 use fhe_compiler::{accuracy, arguments, data, inspect, onnx, report, sweep};
+use fhe_ir::cost::Machine;
 use fhe_ir::{Graph, SecurityCurve, client};
 use fhe_passes::budget::DEFAULT_BUDGET;
 use fhe_passes::params::ErrorTarget;
@@ -114,6 +116,9 @@ struct Compile {
     /// Largest size of all evaluation keys when tables run under several parameter sets; 0 keeps to one set.
     #[arg(long, value_name = "SIZE", default_value = "0", value_parser = arguments::bytes)]
     max_key_size: u64,
+    /// Machine whose time is saved and predicted: a file of fhe-run calibrate, or a built-in name.
+    #[arg(long, value_name = "FILE|NAME")]
+    cost_model: Option<String>,
     /// Seed of everything random.
     #[arg(long, default_value = "0")]
     seed: u64,
@@ -179,7 +184,7 @@ fn compile_command(args: &Compile) -> Result<(), Failure> {
         .clone()
         .unwrap_or_else(|| path.with_extension("csv").file_name().map(PathBuf::from).unwrap_or_default());
     let unwritable = |source| Failure::unwritable(&file, source);
-    let mut sweep = sweep::Sweep::open(&file, &job_digest(args, &model, &rows)).map_err(unwritable)?;
+    let mut sweep = sweep::Sweep::open(&file, &job_digest(args, &model, &rows)?).map_err(unwritable)?;
     for n in &bits {
         for r in &roundings {
             for p in &p_errors {
@@ -258,7 +263,7 @@ fn accuracy_only(
 }
 
 /// Digest of everything that decides the rows of a sweep but the swept options.
-fn job_digest(args: &Compile, model: &Graph, rows: &Rows) -> String {
+fn job_digest(args: &Compile, model: &Graph, rows: &Rows) -> Result<String, Failure> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(fhe_ir::text::to_text(model).as_bytes());
     for array in rows.calibration.iter().chain(&rows.evaluate) {
@@ -271,7 +276,8 @@ fn job_digest(args: &Compile, model: &Graph, rows: &Rows) -> String {
         (&rows.labels, args.calibration_method, args.range_margin, args.security, args.max_key_size, args.seed);
     let options = (options, args.rounding_method, args.noise_budget, args.accuracy_budget);
     hasher.update(format!("{options:?} {}", matches!(args.ranges, RangesArg::WorstCase)).as_bytes());
-    hasher.finalize().to_hex()[..12].to_owned()
+    hasher.update(format!("{:?}", machine_of(args)?).as_bytes());
+    Ok(hasher.finalize().to_hex()[..12].to_owned())
 }
 
 /// Rows of the model's first input, checked.
@@ -381,6 +387,7 @@ fn options(
         curve: args.security,
         max_key_bytes: args.max_key_size,
         seed: args.seed,
+        machine: machine_of(args)?,
     };
     assumed.push(match options.rounding {
         fhe_passes::Rounding::Off => "rounding off".into(),
@@ -395,7 +402,14 @@ fn options(
             format!("outputs read at {} bits", options.bits.model_outputs)
         }
     });
+    if args.cost_model.is_none() {
+        assumed.push(format!("times of {}", options.machine.name));
+    }
     Ok(options)
+}
+
+fn machine_of(args: &Compile) -> Result<Machine, Failure> {
+    args.cost_model.as_deref().map_or_else(|| Ok(Machine::default()), machine)
 }
 
 /// The accuracy budget, asked for or by default; none under another contract.

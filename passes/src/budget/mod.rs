@@ -220,7 +220,7 @@ impl Search<'_, '_> {
         };
         self.simulations += 1;
         let paired = self.compare(&circuit, rows).map_err(bad_rows)?;
-        let cost_ns = predicted_ns(&circuit);
+        let cost_ns = predicted_ns(&circuit, self.options);
         (self.observe)(Trial {
             simulation: self.simulations,
             log2_noise: log2_noise(step),

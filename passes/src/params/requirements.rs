@@ -101,7 +101,7 @@ pub struct Requirements {
     pub pbs_count: u64,
     /// Keyswitches of one execution: below `pbs_count` when several tables read one value.
     pub ks_count: u64,
-    /// Products of a ciphertext by a clear weight, of one execution.
+    /// Linear work of one execution, in products of a ciphertext by a clear weight ([`CostModel::linear_products`]).
     pub linear_products: u64,
     /// How often it may be wrong.
     pub target: ErrorTarget,
