@@ -134,17 +134,18 @@ fn product(
 }
 
 /// Lanes of the given words of all sources: all sources' first lanes, then all sources' second lanes, …
+///
+/// Each source is read in order: ciphertexts of `2^i + 1` words lie so that their parts would drive each other out of the
+/// caches.
 fn copy_side_by_side(x: &Tensor, sources: &[Option<usize>], words: std::ops::Range<usize>, scratch: &mut Vec<Lane>) {
     scratch.clear();
-    for start in words.clone().step_by(LANES) {
-        let end = words.end.min(start + LANES);
-        scratch.extend(sources.iter().map(|source| {
-            let mut lane = [0; LANES];
-            if let Some(i) = source {
-                lane[..end - start].copy_from_slice(&x.ciphertext(*i)[start..end]);
-            }
-            lane
-        }));
+    scratch.resize(words.len().div_ceil(LANES) * sources.len(), [0; LANES]);
+    for (k, source) in sources.iter().enumerate() {
+        let Some(i) = source else { continue };
+        let lanes = scratch[k..].iter_mut().step_by(sources.len());
+        for (lane, part) in lanes.zip(x.ciphertext(*i)[words.clone()].chunks(LANES)) {
+            lane[..part.len()].copy_from_slice(part);
+        }
     }
 }
 
