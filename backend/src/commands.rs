@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fhe_ir::artifact::{Artifact, MAX_BYTES};
+use fhe_ir::cost::{CostFile, MAX_FILE_BYTES, Machine};
 use fhe_ir::{Key, Op, client, eval};
 use ndarray::{ArrayD, IxDyn};
 
@@ -22,14 +23,38 @@ use crate::progress::{Progress, Step};
 
 /// Reads a circuit file and checks that it can be executed.
 pub fn load_circuit(path: &Path) -> Result<Circuit, Error> {
-    let mut bytes = vec![];
-    let file = File::open(path).map_err(Error::io(path))?;
-    // One byte more than is allowed shows that a file is too large.
-    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
-    let artifact =
-        Artifact::from_bytes(&bytes).map_err(|e| Error::BadCircuitFile { path: path.into(), why: e.to_string() })?;
+    let artifact = load_artifact(path)?;
     let digest = artifact.digest();
     Circuit::new(artifact.circuit, digest)
+}
+
+fn load_artifact(path: &Path) -> Result<Artifact, Error> {
+    let bytes = read(path, MAX_BYTES)?;
+    Artifact::from_bytes(&bytes).map_err(|e| Error::BadCircuitFile { path: path.into(), why: e.to_string() })
+}
+
+/// The bytes of a file; one more than is allowed shows that it is too large.
+fn read(path: &Path, allowed: usize) -> Result<Vec<u8>, Error> {
+    let mut bytes = vec![];
+    let file = File::open(path).map_err(Error::io(path))?;
+    file.take(allowed as u64 + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
+    Ok(bytes)
+}
+
+/// The machine whose times are predicted: of a built-in name, of a file that `calibrate` wrote, or the one that the
+/// circuit was compiled for.
+pub fn load_machine(named: Option<&str>, circuit: &Path) -> Result<Machine, Error> {
+    let Some(named) = named else {
+        let machine = load_artifact(circuit)?.report["options"]["machine"].take();
+        return Ok(serde_json::from_value(machine).unwrap_or_default());
+    };
+    if let Some(machine) = Machine::built_in(named) {
+        return Ok(machine);
+    }
+    let path = Path::new(named);
+    let names = || Machine::names().collect::<Vec<_>>().join(", ");
+    let file = CostFile::from_json(&read(path, MAX_FILE_BYTES)?);
+    file.map(|f| f.machine).map_err(|e| Error::BadCostModel { path: path.into(), why: e.to_string(), names: names() })
 }
 
 /// Real inputs of some rows, one array `[rows, …]` per input of the network.

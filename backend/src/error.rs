@@ -22,6 +22,13 @@ pub enum Error {
     #[diagnostic(code("backend::bad-circuit-file"), help("give the .fhe file that fhe-compile wrote"))]
     BadCircuitFile { path: PathBuf, why: String },
 
+    #[error("{path} is no cost model: {why}")]
+    #[diagnostic(
+        code("backend::cost-model"),
+        help("measure this machine with `fhe-run calibrate -o FILE.json`, or name a built-in one: {names}")
+    )]
+    BadCostModel { path: PathBuf, why: String, names: String },
+
     // The cause is in the message, and therefore not a `source`: reports print it once.
     #[error("{path}: {cause}")]
     #[diagnostic(code("backend::io"), help("check that the path is right, and that it may be read or written"))]

@@ -69,6 +69,19 @@ impl PackedKey {
         }
     }
 
+    /// A key of arbitrary words, which takes as long as a real one.
+    pub(crate) fn for_timing(key: &KeyswitchKey) -> Self {
+        let (words, rows) = (key.to.dimension() as usize + 1, key.from.dimension() as usize * key.ks.level as usize);
+        let lane = |row: usize| std::array::from_fn(|i| ((row * LANES + i) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        Self {
+            base_log: DecompositionBaseLog(key.ks.base_log as usize),
+            level: DecompositionLevelCount(key.ks.level as usize),
+            words,
+            input_words: key.from.dimension() as usize + 1,
+            panels: (0..words.div_ceil(LANES)).map(|_| (0..rows).map(lane).collect()).collect(),
+        }
+    }
+
     /// Brings all ciphertexts of a tensor to the output key; `done` is told how many after each batch.
     pub fn switch(&self, x: &Tensor, done: &(dyn Fn(usize) + Sync)) -> Tensor {
         assert_eq!(x.words, self.input_words, "ciphertexts are under the key's input key");

@@ -6,7 +6,9 @@
 
 pub mod arrays;
 pub mod bootstrap;
+pub mod calibrate;
 pub mod circuit;
+mod clock;
 pub mod commands;
 pub mod encode;
 pub mod encrypt;
@@ -24,6 +26,7 @@ mod output;
 pub mod progress;
 mod rotate;
 pub mod tensor;
+pub mod timing;
 
 pub use circuit::{Binding, Circuit, Digest, KeyId};
 pub use encrypt::{EncryptedInputs, EncryptedOutputs, decrypt, encrypt};

@@ -5,6 +5,7 @@
 //! memory once per batch. Loops are plain code, compiled once per vector instruction set and chosen at run time; the transforms are `tfhe`'s, which choose for themselves. The result is `tfhe`'s up to
 //! rounding of the floating-point transform.
 
+use fhe_ir::BootstrapKey;
 use tfhe::core_crypto::fft_impl::fft64::math::fft::Plan;
 use tfhe::core_crypto::fft_impl::fft64::{AVec, c64};
 use tfhe::core_crypto::prelude::*;
@@ -49,23 +50,29 @@ pub(crate) struct Scratch {
 impl Rotator {
     /// Lays out a key.
     pub(crate) fn new(key: &FourierLweBootstrapKeyOwned) -> Self {
-        let n = key.polynomial_size().0;
+        let polynomials = key.as_view().data().chunks_exact(key.polynomial_size().0 / 2);
+        let numbers = polynomials.flat_map(|p| p.iter().map(|z| z.re).chain(p.iter().map(|z| z.im)));
+        let (n, levels) = (key.polynomial_size().0, key.decomposition_level_count().0);
+        Self::laid_out(n, key.glwe_size().0, key.decomposition_base_log().0, levels, AVec::from_iter(ALIGN, numbers))
+    }
+
+    /// A key of arbitrary numbers, which takes as long as a real one.
+    pub(crate) fn for_timing(key: &BootstrapKey) -> Self {
+        let (n, k1) = (1 << key.log2_polynomial_size, key.glwe_dimension as usize + 1);
+        let (base_log, level) = (key.pbs.base_log as usize, key.pbs.level as usize);
+        let count = key.lwe_dimension as usize * level * k1 * k1 * n;
+        let numbers = (0..count).map(|i| ((i * 37 % 1009) as f64 - 504.5) * 2f64.powi(50));
+        Self::laid_out(n, k1, base_log, level, AVec::from_iter(ALIGN, numbers))
+    }
+
+    fn laid_out(n: usize, polynomials: usize, base_log: usize, levels: usize, key: AVec<f64>) -> Self {
         let half = n / 2;
         let angle = |j: usize| j as f64 * std::f64::consts::PI / n as f64;
         let twist: [Vec<f64>; 2] =
             [(0..half).map(|j| angle(j).cos()).collect(), (0..half).map(|j| angle(j).sin()).collect()];
         let untwist = [0, 1].map(|part: usize| twist[part].iter().map(|t| t / half as f64).collect());
-        let polynomials = key.as_view().data().chunks_exact(half);
-        Self {
-            polynomial_size: n,
-            polynomials: key.glwe_size().0,
-            base_log: key.decomposition_base_log().0 as u32,
-            levels: key.decomposition_level_count().0,
-            plan: fft::plan(half),
-            twist,
-            untwist,
-            key: AVec::from_iter(ALIGN, polynomials.flat_map(|p| p.iter().map(|z| z.re).chain(p.iter().map(|z| z.im)))),
-        }
+        let plan = fft::plan(half);
+        Self { polynomial_size: n, polynomials, base_log: base_log as u32, levels, plan, twist, untwist, key }
     }
 
     /// Memory for one thread.
@@ -137,7 +144,7 @@ impl Rotator {
 }
 
 /// `polynomial / X^degree` modulo `X^N + 1`, for `degree` in `[0, 2N)`.
-fn divide_by_monomial(polynomial: &mut [u64], degree: usize, copy: &mut [u64]) {
+pub(crate) fn divide_by_monomial(polynomial: &mut [u64], degree: usize, copy: &mut [u64]) {
     let n = polynomial.len();
     copy.copy_from_slice(polynomial);
     for (i, word) in polynomial.iter_mut().enumerate() {

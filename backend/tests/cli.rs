@@ -56,6 +56,11 @@ fn the_commands_of_client_and_server_fit_together() {
     assert_eq!(a, b[..3]);
     assert!(predicted.starts_with("row 1  class "), "{predicted}");
     assert!(predicted.contains("3 of 3 rows have the class of the integer circuit, 3 all its outputs"), "{predicted}");
+    let timed = done(dir, "time m.fhe --rows 2 --repeat 1 --cost-model epyc-avx512-2");
+    assert!(timed.starts_with("2 rows on ") && timed.contains("predicted by epyc-avx512-2"), "{timed}");
+    assert!(["linear  ", "keyswitch  ", "bootstrap  ", "all  "].iter().all(|p| timed.contains(p)), "{timed}");
+    let (code, message) = refused(dir, "time m.fhe --cost-model x.npy");
+    assert!(code == 1 && message.contains("backend::cost-model"), "{message}");
     done(dir, "decrypt m.fhe --secret s.key --input y.ct -o y.npy");
     assert!(at("y.npy").exists() && at("y.1.npy").exists());
 

@@ -50,8 +50,10 @@ pub struct MachineCost {
     pub cache_bytes: f64,
     /// Nanoseconds of one clear weight times one torus word, accumulated.
     pub linear_product_ns: f64,
-    /// Nanoseconds of bringing one torus word of an operand to a linear layer, or of an operation without products.
-    pub linear_moved_ns: f64,
+    /// Nanoseconds of gathering one torus word of an operand of a layer with weights, at each place of the result.
+    pub linear_gathered_ns: f64,
+    /// Nanoseconds of reading or writing one torus word in order: results, sums, copies.
+    pub linear_streamed_ns: f64,
 }
 
 impl MachineCost {
@@ -68,7 +70,8 @@ impl MachineCost {
         keyswitch_streamed_ns: 0.0,
         cache_bytes: 32.0 * 1024.0 * 1024.0,
         linear_product_ns: 0.05,
-        linear_moved_ns: 0.0,
+        linear_gathered_ns: 0.0,
+        linear_streamed_ns: 0.0,
     };
 
     /// The default machine when the keyswitches of a batch are one integer matrix product, so that each byte of the
@@ -109,8 +112,9 @@ impl MachineCost {
 
     /// Work of a linear op in units of one product ([`Self::linear_ns`]): its products, and what it moves.
     pub fn linear_products(&self, graph: &Graph, value: &Value) -> f64 {
-        let moved = self.linear_moved_ns / self.linear_product_ns;
-        count::tiled_products(graph, value) as f64 + moved * count::moved(graph, value) as f64
+        let work = count::linear_work(graph, value).map(|n| n as f64);
+        let ns = work[1] * self.linear_gathered_ns + work[2] * self.linear_streamed_ns;
+        work[0] + ns / self.linear_product_ns
     }
 
     /// Predicted time of an execution of the circuit on a batch of rows, when `threads` work and nobody else does.
@@ -189,7 +193,8 @@ impl Default for MachineCost {
             cache_bytes: 32.0 * 1024.0 * 1024.0,
             // 44·10⁹ products a second: an AVX-512 64-bit multiplication kernel on the same machine.
             linear_product_ns: 0.0227,
-            linear_moved_ns: 0.0,
+            linear_gathered_ns: 0.0,
+            linear_streamed_ns: 0.0,
         }
     }
 }
@@ -248,7 +253,8 @@ impl Machine {
             ("coefficient_ns", c.coefficient_ns),
             ("product_ns", c.product_ns),
             ("keyswitch_streamed_ns", c.keyswitch_streamed_ns),
-            ("linear_moved_ns", c.linear_moved_ns),
+            ("linear_gathered_ns", c.linear_gathered_ns),
+            ("linear_streamed_ns", c.linear_streamed_ns),
         ];
         parts.into_iter().try_for_each(|(name, value)| within(name, value, (0.0, MAX_NS)))?;
         within("slowdown_per_doubling", c.slowdown_per_doubling, (0.0, 10.0))?;

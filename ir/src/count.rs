@@ -35,19 +35,21 @@ pub fn tiled_products(graph: &Graph, value: &Value) -> u64 {
     places(value) * TILE as u64 * columns.sum::<u64>()
 }
 
-/// Ciphertexts that a linear op brings to its arithmetic or copies: for layers with weights every operand at every place
-/// of the result and the result itself, for sums their terms, else the result.
-pub fn moved(graph: &Graph, value: &Value) -> u64 {
+/// What a linear op does to ciphertexts: products, operands gathered for products, and ciphertexts read or written in
+/// order.
+pub fn linear_work(graph: &Graph, value: &Value) -> [u64; 3] {
     let elements = value.elements() as u64;
-    match &value.op {
-        Op::Dot { w, .. } => elements + patch(graph, *w),
-        Op::Conv { w, geometry, .. } => elements + places(value) * geometry.groups as u64 * patch(graph, *w),
-        Op::SumPool { geometry, .. } => elements * (1 + geometry.area() as u64),
-        Op::Add { .. } | Op::Sub { .. } | Op::Neg { .. } | Op::MulClear { .. } | Op::Concat { .. } => elements,
-        Op::Slice { .. } | Op::Gather { .. } | Op::Pad { .. } | Op::Transpose { .. } => elements,
+    let (gathered, streamed) = match &value.op {
+        Op::Dot { w, .. } => (patch(graph, *w), elements),
+        Op::Conv { w, geometry, .. } => (places(value) * geometry.groups as u64 * patch(graph, *w), elements),
+        Op::SumPool { geometry, .. } => (0, elements * (1 + geometry.area() as u64)),
+        Op::Add { .. } | Op::Sub { .. } => (0, 3 * elements),
+        Op::Neg { .. } | Op::MulClear { .. } | Op::Concat { .. } | Op::Slice { .. } => (0, 2 * elements),
+        Op::Gather { .. } | Op::Pad { .. } | Op::Transpose { .. } => (0, 2 * elements),
         // Bodies alone change, or nothing does, or the op is none of linear layers.
-        _ => 0,
-    }
+        _ => (0, 0),
+    };
+    [tiled_products(graph, value), gathered, streamed]
 }
 
 /// Additions of two ciphertexts that a value costs: one less than the terms of each sum.
@@ -112,6 +114,6 @@ mod tests {
         assert_eq!(encrypted_additions(&graph, &graph.values[1]), 4 * (7 + 1));
         // The three channels are one tile of four, in which every column has some weight.
         assert_eq!(tiled_products(&graph, &graph.values[1]), 4 * 4 * 8);
-        assert_eq!(moved(&graph, &graph.values[1]), 12 + 4 * 8);
+        assert_eq!(linear_work(&graph, &graph.values[1]), [4 * 4 * 8, 4 * 8, 12]);
     }
 }

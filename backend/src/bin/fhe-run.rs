@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use fhe_backend::arrays::{RowRange, admit_array, read_labels, write_array};
+use fhe_backend::calibrate::{self, Effort};
 use fhe_backend::commands::{self, Session};
 use fhe_backend::files::Kind;
-use fhe_backend::{Circuit, Error, Randomness, Step, decrypt, encrypt, evaluate, files, generate, measure};
+use fhe_backend::{Circuit, Error, Randomness, Step, decrypt, encrypt, evaluate, files, generate, measure, timing};
+use fhe_ir::cost::CostFile;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 const EXAMPLES: &str = "\
@@ -120,6 +122,35 @@ enum Command {
         model: PathBuf,
         #[command(flatten)]
         data: Data,
+    },
+    /// Time of a real execution against the prediction, on arbitrary rows
+    Time {
+        /// Circuit that fhe-compile wrote
+        model: PathBuf,
+        /// Machine that predicts: a file of `calibrate` or a built-in name (default: that of the circuit)
+        #[arg(long, value_name = "FILE|NAME")]
+        cost_model: Option<String>,
+        /// Rows executed together (default: as many as threads)
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+        rows: Option<u32>,
+        /// Executions, whose median counts
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        repeat: u32,
+    },
+    /// Measure this machine, for `fhe-compile --cost-model`
+    Calibrate {
+        /// File to write (default: stdout)
+        #[arg(short, long, value_name = "FILE.json")]
+        output: Option<PathBuf>,
+        /// Name of this machine (default: what the system says)
+        #[arg(long)]
+        name: Option<String>,
+        /// Polynomials up to 16384, not up to 4096; needs 2 GiB of memory
+        #[arg(long)]
+        thorough: bool,
+        /// Seconds to measure
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        seconds: u32,
     },
 }
 
@@ -306,6 +337,32 @@ fn run(command: Command) -> Result<(), Failure> {
             let (measured, _) = measure(&circuit, secret, server, &integers, &mut randomness, &progress)?;
             bar.clear();
             print(&commands::measurement_table(&circuit, &measured))
+        }
+        Command::Time { model, cost_model, rows, repeat } => {
+            let circuit = commands::load_circuit(&model)?;
+            let machine = commands::load_machine(cost_model.as_deref(), &model)?;
+            let mut randomness = Randomness::from_system();
+            let Session { secret, server, .. } = Session::new(&circuit, &mut randomness, &progress);
+            let rows = rows.map_or_else(rayon::current_num_threads, |rows| rows as usize);
+            let effort = (rows, repeat as usize);
+            let timing = timing::time(&circuit, (&secret, &server), &machine, effort, &mut randomness, &progress)?;
+            bar.clear();
+            print(&timing.table(&machine))
+        }
+        Command::Calibrate { output, name, thorough, seconds } => {
+            let name = name.unwrap_or_else(calibrate::machine_name);
+            eprintln!("{name}: measuring {} threads, about {seconds} s", rayon::current_num_threads());
+            let effort = Effort { thorough, seconds: f64::from(seconds) };
+            let file = calibrate::calibrate(&name, &effort, &progress);
+            bar.clear();
+            // What is written can be read: names come from the command line and from the system.
+            CostFile::from_json(file.to_json().as_bytes())
+                .map_err(|e| Failure::Usage(format!("--name {name}: {e}")))?;
+            eprint!("{}", calibrate::table(&file));
+            match output {
+                None => print(&file.to_json()),
+                Some(path) => Ok(std::fs::write(&path, file.to_json()).map_err(Error::io(&path))?),
+            }
         }
     }
 }
