@@ -22,6 +22,7 @@ pub mod keys;
 pub mod keyswitch;
 pub mod linear;
 pub mod measure;
+pub mod noise;
 mod output;
 pub mod progress;
 mod rotate;

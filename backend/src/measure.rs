@@ -39,6 +39,8 @@ pub struct Measurement {
     pub worst: f64,
     /// Elements of a `pbs` that read another entry than without noise.
     pub misread: u64,
+    /// For a `pbs`, the variance of what it reads: of the distance between the middle of the slot and the message.
+    pub read_variance: Option<f64>,
 }
 
 /// Encrypts rows, evaluates the circuit on them and measures every value.
@@ -75,7 +77,7 @@ impl Observed<'_> {
     fn value(&mut self, id: Id<Value>, tensor: &Tensor) -> Result<Measurement, Error> {
         let value = self.circuit.graph().value(id);
         let cipher = self.circuit.cipher(value);
-        let mut misread = 0;
+        let (mut misread, mut read_variance) = (0, None);
         let integers = match &value.op {
             Op::Input { .. } => {
                 let words = self.inputs[self.taken].iter().map(|&m| m as u64).collect();
@@ -89,9 +91,9 @@ impl Observed<'_> {
                 self.integers[x.index()].clone()
             }
             Op::Pbs { x, .. } => {
-                let (integers, wrong) = self.read(value, *x)?;
-                misread = wrong;
-                integers
+                let reads = self.read(value, *x)?;
+                (misread, read_variance) = (reads.misread, Some(reads.variance));
+                reads.entries
             }
             op => {
                 let operands = op.operands().iter().map(|o| self.integers[o.index()].clone()).collect();
@@ -108,11 +110,10 @@ impl Observed<'_> {
             sums.add(error, log2_sd.exp2());
         }
         self.integers.push(integers);
-        Ok(sums.finish(id, misread))
+        Ok(Measurement { misread, read_variance, ..sums.finish(id) })
     }
 
-    /// Entries that the table really read, and how many of them are not those of the noiseless phase.
-    fn read(&self, value: &Value, x: Id<Value>) -> Result<(Tensor, u64), Error> {
+    fn read(&self, value: &Value, x: Id<Value>) -> Result<Reads, Error> {
         let graph = self.circuit.graph();
         let Op::Pbs { table, domain, read, .. } = &value.op else { unreachable!("called on a pbs") };
         let table = graph.table(*table);
@@ -123,20 +124,37 @@ impl Observed<'_> {
         let n = graph.param(self.circuit.cipher(value).params).polynomial_size();
         let small = &self.small[&x.index()];
         let key = self.secret.lwe(self.circuit.key_of(graph.value(x)))?;
-        let mut misread = 0;
+        let half_slot = 1u64 << (62 - n.ilog2());
+        let delta = self.circuit.cipher(graph.value(x)).delta();
+        let (mut misread, mut squares) = (0, 0.0);
         let words = (0..small.len())
             .map(|i| {
                 let channel = small.channel(i);
                 let row = table.row(channel).to_vec();
                 let slot = Switched::new(small.ciphertext(i), lookup.shift(channel), n as usize).slot(key.as_ref());
                 let entry = reader.read_slot(&row, slot as i64, u64::from(n));
+                let message =
+                    self.integers[x.index()].data()[i].wrapping_mul(delta).wrapping_add(lookup.shift(channel));
+                let middle = (2 * slot as u64 + 1).wrapping_mul(half_slot);
+                squares += (middle.wrapping_sub(message) as i64 as f64 / 2f64.powi(64)).powi(2);
                 let offset = (self.integers[x.index()].data()[i] as i64) - domain.channel(channel).lo;
                 misread += u64::from(entry != reader.read(&row, offset));
                 entry as u64
             })
             .collect();
-        Ok((Tensor::new(small.rows, small.shape.clone(), 1, words), misread))
+        let variance = squares / small.len().max(1) as f64;
+        Ok(Reads { entries: Tensor::new(small.rows, small.shape.clone(), 1, words), misread, variance })
     }
+}
+
+/// What a table did.
+struct Reads {
+    /// Entries that it really read.
+    entries: Tensor,
+    /// How many of them are not those of the noiseless phase.
+    misread: u64,
+    /// Mean squared distance between the middle of the slot and the message.
+    variance: f64,
 }
 
 #[derive(Default)]
@@ -161,7 +179,7 @@ impl Sums {
         }
     }
 
-    fn finish(self, value: Id<Value>, misread: u64) -> Measurement {
+    fn finish(self, value: Id<Value>) -> Measurement {
         let n = self.count as f64;
         Measurement {
             value,
@@ -171,7 +189,8 @@ impl Sums {
             variance_ratio: self.ratio / n,
             mean: self.mean / n,
             worst: self.worst,
-            misread,
+            misread: 0,
+            read_variance: None,
         }
     }
 }

@@ -2,4 +2,6 @@
 
 pub mod conformance;
 pub mod data;
+pub mod failures;
 pub mod fuzz;
+pub mod noise;
