@@ -11,6 +11,7 @@ pub mod eval;
 pub mod func;
 pub mod graph;
 pub mod id;
+pub mod image;
 pub mod interval;
 pub mod keys;
 mod maximum;

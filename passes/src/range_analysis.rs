@@ -3,7 +3,7 @@
 //! Zero weights add nothing and signs count, so pruned and centred layers are narrower than their widths suggest.
 //! Later phases run it again after tables have narrowed the operands.
 
-use fhe_ir::{Elem, Graph, Op, Phase, Rebuild, Value, ranges};
+use fhe_ir::{Elem, Graph, Op, Phase, Rebuild, Value, image, ranges};
 
 use crate::pass::{Pass, PassCx, PassError, Place};
 
@@ -46,7 +46,8 @@ impl Pass for RangeAnalysis {
 
 /// The value with the type and the per-channel range that interval arithmetic proves; its operands are in `graph`.
 ///
-/// Inputs and maps keep the type they state. The error is one phrase with numbers.
+/// Inputs keep the type they state, and maps the part of it that their chain can reach. The error is one phrase with
+/// numbers.
 pub fn with_proven_range(graph: &Graph, mut value: Value) -> Result<Value, String> {
     if let Some(proven) = ranges::infer(graph, &value.op, &value.shape)? {
         value.elem = Elem::Int(ranges::hull(&proven).expect("verified: axes are not empty"));
@@ -54,6 +55,9 @@ pub fn with_proven_range(graph: &Graph, mut value: Value) -> Result<Value, Strin
         value.facts.range = (!uniform).then_some(proven);
     } else if !matches!(value.op, Op::Input { .. }) {
         value.facts.range = None;
+        if let Some(reachable) = image::reachable(graph, &value) {
+            value.elem = Elem::Int(reachable);
+        }
     }
     Ok(value)
 }
