@@ -60,21 +60,29 @@ fn brevitas_networks_are_reproduced_without_calibration() {
         "brev_qmlp_w4a4_pc.qcdq",
         "brev_qmlp_w4a4_pc.qonnx",
     ];
-    for model in models {
-        let at = |ending: &str| bundled().join(format!("{model}{ending}"));
-        let (graph, x, expected) = (read(&at(".onnx")), npy(&at(".in0.npy")), npy(&at(".torch_out0.npy")));
-        assert!(!needs_calibration(&graph), "{model}");
+    models.iter().for_each(|model| is_reproduced(&bundled(), model));
+    let Ok(folder) = data::folder() else { return };
+    for model in models.iter().chain(&["brev_qmlp_w4a4.qcdq", "brev_qmlp_w4a4.qonnx"]) {
+        is_reproduced(&folder.join("data/exporters"), model);
+    }
+}
 
-        let float = &eval::float(&graph, std::slice::from_ref(&x))[0];
-        let worst = float.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(worst <= 1e-4, "{model}: the float graph is off by {worst}");
+/// The float graph of a model that states its integers gives the outputs beside it, and its integer network gives them
+/// within one step.
+fn is_reproduced(folder: &Path, model: &str) {
+    let at = |ending: &str| folder.join(format!("{model}{ending}"));
+    let (graph, x, expected) = (read(&at(".onnx")), npy(&at(".in0.npy")), npy(&at(".torch_out0.npy")));
+    assert!(!needs_calibration(&graph), "{model}");
 
-        let network = integer_network(&graph, &[]);
-        let output = network.value(network.outputs[0].value);
-        for (i, (got, wanted)) in decrypted(&network, &x).iter().zip(&expected).enumerate() {
-            let step = output.channel_scale(i % output.channels()).expect("outputs have a scale");
-            assert!((got - wanted).abs() <= step, "{model}, output {i}: {got} for {wanted}, step {step}");
-        }
+    let float = &eval::float(&graph, std::slice::from_ref(&x))[0];
+    let worst = float.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst <= 1e-4, "{model}: the float graph is off by {worst}");
+
+    let network = integer_network(&graph, &[]);
+    let output = network.value(network.outputs[0].value);
+    for (i, (got, wanted)) in decrypted(&network, &x).iter().zip(&expected).enumerate() {
+        let step = output.channel_scale(i % output.channels()).expect("outputs have a scale");
+        assert!((got - wanted).abs() <= step, "{model}, output {i}: {got} for {wanted}, step {step}");
     }
 }
 
