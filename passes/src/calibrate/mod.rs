@@ -126,7 +126,7 @@ fn under_noise(
         ErrorTarget::Noise(log2_sd) => log2_sd.exp2(),
         _ => USUAL_NOISE.exp2(),
     };
-    let of_value = |((id, _), ranges): ((Id<Value>, &Value), &mut Vec<(f32, f32)>)| {
+    let of_value = |(id, ranges): (Id<Value>, &mut Vec<(f32, f32)>)| {
         let readers: Vec<_> = read_by(graph, id).collect();
         if readers.is_empty() || matches!(graph.value(id).op, Op::Map { .. } | Op::Input { .. }) {
             return 0;
@@ -152,7 +152,7 @@ fn under_noise(
         });
         narrower.sum()
     };
-    graph.iter().zip(chosen).map(of_value).sum()
+    graph.iter().map(|(id, _)| id).zip(chosen).map(of_value).sum()
 }
 
 fn checked_rows(graph: &Graph, cx: &PassCx<'_>) -> Result<Vec<ArrayD<f32>>, PassError> {
