@@ -45,7 +45,8 @@ impl Pass for FillDomains {
                 continue;
             };
             let full = *read == Read::Full;
-            let span = regions.span[x.index()] * if full && uneven(&regions, *x) { FINER } else { 1 };
+            let finer = if full && uneven(&regions, *x) { cx.options.finer_steps.max(1) } else { 1 };
+            let span = regions.span[x.index()].saturating_mul(finer);
             let factor = factor(span, domain.width, read.is_centred() && !full);
             if factor == 1 || !cx.rewrite("tables filled") {
                 new.copy(id);
@@ -94,10 +95,6 @@ impl Pass for FillDomains {
         Ok(new.finish(Phase::Tabled))
     }
 }
-
-/// In a region with tables of several widths that are read in full, so many times as many integers as the widest domain
-/// has: whole factors then come closer to filling each of them.
-const FINER: u64 = 3;
 
 /// Whether the tables of a value's region have domains of different widths.
 fn uneven(regions: &Regions<'_>, x: Id<Value>) -> bool {

@@ -91,6 +91,10 @@ pub struct Options {
     /// The same for the domains of tables alone, where it is another one; negative cuts them inside what was seen.
     #[serde(default)]
     pub domain_margin: Option<f64>,
+    /// How many times finer than the widest domain asks for the torus step of a region is, where tables of several widths
+    /// are read in full: whole factors then fill each domain better, and noise of bootstraps counts for more.
+    #[serde(default = "one")]
+    pub finer_steps: u64,
     /// What accumulator ranges are built for.
     pub ranges: Ranges,
     /// How finely tables read accumulators.
@@ -133,6 +137,7 @@ impl Default for Options {
             calibration: CalibrationMethod::Percentile(99.5),
             range_margin: 0.15,
             domain_margin: None,
+            finer_steps: 1,
             ranges: Ranges::Calibrated,
             rounding: Rounding::Approximate(6),
             error: ErrorTarget::PerTable(2f64.powi(-40)),
@@ -142,4 +147,8 @@ impl Default for Options {
             machine: Machine::default(),
         }
     }
+}
+
+fn one() -> u64 {
+    1
 }

@@ -41,6 +41,9 @@ const LOUDEST: i32 = ((NOISE.0 - NOISE.1) * STEPS) as i32;
 /// Margins of domains, the first where the search begins; the others may bear louder noise.
 const MARGINS: [f64; 5] = [0.0, 0.25, -0.1, -0.2, -0.3];
 
+/// How much finer the steps of regions with tables of several widths are.
+const FINER: [u64; 2] = [1, 3];
+
 /// Rows on which circuits are compared with one another; the best is confirmed on all.
 const SCREENED: usize = 1024;
 
@@ -109,6 +112,7 @@ pub struct Budget {
 struct Candidate {
     step: i32,
     margin: f64,
+    finer: u64,
     cost_ns: f64,
     paired: Paired,
 }
@@ -154,7 +158,8 @@ pub fn search(
     let certifiable = Paired::certifiable(count);
     search.allowed = budget.max(certifiable);
     search.right = search.integer().map_err(bad_rows)?;
-    search.sensitivities = sensitivity::measure(graph, &search.options_of(0, MARGINS[0]), &rows.chunk(0, PROBED).0)?;
+    search.sensitivities =
+        sensitivity::measure(graph, &search.options_of(0, MARGINS[0], FINER[0]), &rows.chunk(0, PROBED).0)?;
     let best = search.cheapest()?;
     let best = best.ok_or_else(|| search.refusal(budget))?;
     let found = Budget {
@@ -167,7 +172,7 @@ pub fn search(
         simulations: search.simulations,
         sensitivities: search.sensitivities.clone(),
     };
-    Ok((search.options_of(best.step, best.margin), found))
+    Ok((search.options_of(best.step, best.margin, best.finer), found))
 }
 
 fn bad_rows(source: ClientError) -> PipelineError {
@@ -201,13 +206,22 @@ impl Search<'_, '_> {
         Ok(classes.iter().zip(self.rows.reference).map(|(a, b)| a == b).collect())
     }
 
-    fn options_of(&self, step: i32, margin: f64) -> Options {
-        Options { error: ErrorTarget::Noise(log2_noise(step)), domain_margin: Some(margin), ..self.options.clone() }
+    fn options_of(&self, step: i32, margin: f64, finer: u64) -> Options {
+        Options {
+            error: ErrorTarget::Noise(log2_noise(step)),
+            domain_margin: Some(margin),
+            finer_steps: finer,
+            ..self.options.clone()
+        }
     }
 
     /// The circuit of a candidate if it stays within the budget.
-    fn try_out(&mut self, step: i32, margin: f64, rows: Rows) -> Result<Option<Candidate>, PipelineError> {
-        let options = self.options_of(step, margin);
+    fn try_out(
+        &mut self,
+        (step, margin, finer): (i32, f64, u64),
+        rows: Rows,
+    ) -> Result<Option<Candidate>, PipelineError> {
+        let options = self.options_of(step, margin, finer);
         let mut cx = PassCx::new(&options, &[]);
         cx.notes.sensitivities = self.sensitivities.clone();
         let circuit = match run_pipeline(self.graph.clone(), pipeline::tabling(), &mut cx, |_| Flow::Continue) {
@@ -228,7 +242,7 @@ impl Search<'_, '_> {
             cost_ns,
             within: paired.is_some(),
         });
-        Ok(paired.map(|paired| Candidate { step, margin, cost_ns, paired }))
+        Ok(paired.map(|paired| Candidate { step, margin, finer, cost_ns, paired }))
     }
 
     /// Simulates rows, chunk by chunk, and compares; `None` when more is lost than the budget.
@@ -253,27 +267,29 @@ impl Search<'_, '_> {
     /// The loudest noise under the usual domains, then under others, on a sample of the rows; from the cheapest of these
     /// circuits on to quieter ones, the first that all rows confirm.
     fn cheapest(&mut self) -> Result<Option<Candidate>, PipelineError> {
-        let mut kept = self.bisect(MARGINS[0])?;
+        let mut kept = self.bisect(MARGINS[0], FINER[0])?;
+        kept.extend(self.bisect(MARGINS[0], FINER[1])?);
+        let finer = cheapest_of(&kept).map_or(FINER[0], |best| best.finer);
         for margin in &MARGINS[1..] {
             let mut step = cheapest_of(&kept).map_or(0, |best| best.step + 1);
             while step < LOUDEST {
-                let Some(candidate) = self.try_out(step, *margin, Rows::Sample)? else { break };
+                let Some(candidate) = self.try_out((step, *margin, finer), Rows::Sample)? else { break };
                 kept.push(candidate);
                 step += if kept.len() == 1 { STEPS as i32 } else { 1 };
             }
         }
         kept.sort_by(Candidate::order);
         let Some(best) = kept.first() else { return Ok(None) };
-        let (mut step, margin) = (best.step, best.margin);
+        let (mut step, margin, finer) = (best.step, best.margin, best.finer);
         let mut confirmed = None;
         while confirmed.is_none() && step >= 0 {
-            confirmed = self.try_out(step, margin, Rows::All)?;
+            confirmed = self.try_out((step, margin, finer), Rows::All)?;
             step -= 1;
         }
         // Another margin may be as cheap where this one had to become quieter.
         let cost = confirmed.as_ref().map_or(f64::INFINITY, |c| c.cost_ns);
-        for other in kept.into_iter().filter(|c| c.margin != margin && c.cost_ns < cost) {
-            if let Some(better) = self.try_out(other.step, other.margin, Rows::All)? {
+        for other in kept.into_iter().filter(|c| (c.margin, c.finer) != (margin, finer) && c.cost_ns < cost) {
+            if let Some(better) = self.try_out((other.step, other.margin, other.finer), Rows::All)? {
                 return Ok(Some(better));
             }
         }
@@ -281,12 +297,12 @@ impl Search<'_, '_> {
     }
 
     /// Circuits within the budget under one margin, up to the loudest.
-    fn bisect(&mut self, margin: f64) -> Result<Vec<Candidate>, PipelineError> {
+    fn bisect(&mut self, margin: f64, finer: u64) -> Result<Vec<Candidate>, PipelineError> {
         let mut kept = vec![];
         let (mut quiet, mut loud) = (-1, LOUDEST);
         while quiet + 1 < loud {
             let middle = (quiet + loud) / 2;
-            match self.try_out(middle, margin, Rows::Sample)? {
+            match self.try_out((middle, margin, finer), Rows::Sample)? {
                 Some(candidate) => {
                     kept.push(candidate);
                     quiet = middle;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fhe_ir::verify::MAX_UNROLLED;
 use fhe_ir::{ConvGeometry, Data, Id, Op, Value};
 use ndarray::{ArrayD, Axis, IxDyn, concatenate};
 
@@ -84,8 +85,14 @@ impl Converter<'_> {
     }
 
     fn conv_2d(&mut self, site: &Site<'_>, x: Id<Value>, w: Data, geometry: ConvGeometry) -> Result<Id<Value>, Stop> {
+        let window = w.shape()[1..].iter().try_fold(1usize, |n, &d| n.checked_mul(d));
         let w = self.push_weights(site, w)?;
-        self.push(site, ".acc", Op::Conv { x, w, geometry }, &[])
+        let y = self.push(site, ".acc", Op::Conv { x, w, geometry }, &[])?;
+        let places = self.shape(y)[2..].iter().product::<usize>();
+        if window.and_then(|n| n.checked_mul(places)).is_none_or(|n| n > MAX_UNROLLED) {
+            return Err(format!("its windows have more than {MAX_UNROLLED} elements in all").into());
+        }
+        Ok(y)
     }
 
     /// The windows' depths side by side, then a plane convolution with one block of groups for each depth of the result.
