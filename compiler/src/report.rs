@@ -91,14 +91,12 @@ pub fn statistics(report: &Report) -> String {
         s.security_bits, s.security_curve, s.security_estimator
     );
     let log2 = |x: Option<f64>| x.map_or("–".into(), |x| format!("2^{x:.2}"));
-    let _ = writeln!(
-        text,
-        "noise     worst sd {} in front of a table, bound {}, fail {} per table, 2^{:.1} per inference",
-        log2(s.total.log2_sd),
-        log2(s.total.log2_bound),
-        log2(s.total.log2_p_fail),
-        s.log2_p_fail_inference
-    );
+    // Tables read in full have no boxes that noise could miss.
+    let fails = s.total.log2_p_fail.map_or("every result carries noise, no table has boxes to miss".into(), |_| {
+        let (bound, fail) = (log2(s.total.log2_bound), log2(s.total.log2_p_fail));
+        format!("bound {bound}, fail {fail} per table, 2^{:.1} per inference", s.log2_p_fail_inference)
+    });
+    let _ = writeln!(text, "noise     worst sd {} in front of a table, {fails}", log2(s.total.log2_sd));
     let _ = writeln!(
         text,
         "sizes     bootstrap key {}   keyswitch key {}   ciphertext {}   peak per row {}",
