@@ -152,7 +152,26 @@ fn under_noise(
         });
         narrower.sum()
     };
-    graph.iter().map(|(id, _)| id).zip(chosen).map(of_value).sum()
+    let narrower = graph.iter().map(|(id, _)| id).zip(chosen.iter_mut()).map(of_value).sum();
+    in_front_of_summands(graph, seen, chosen);
+    narrower
+}
+
+/// A summand in front of a table becomes part of it: what it is added to then has the table's domain, and gets it here.
+fn in_front_of_summands(graph: &Graph, seen: &[Vec<(f32, f32)>], chosen: &mut [Vec<(f32, f32)>]) {
+    let users = graph.users();
+    for (id, value) in graph.iter().rev() {
+        let Op::AddClear { x, c } = value.op else { continue };
+        if users[x.index()].len() > 1 || graph.is_output(x) || chosen[id.index()] == seen[id.index()] {
+            continue;
+        }
+        let summand = graph.constant(c);
+        let of_channel = |(channel, (lo, hi)): (usize, &(f32, f32))| {
+            let c = summand.channel(channel) as f32;
+            (lo - c, hi - c)
+        };
+        chosen[x.index()] = chosen[id.index()].iter().enumerate().map(of_channel).collect();
+    }
 }
 
 fn checked_rows(graph: &Graph, cx: &PassCx<'_>) -> Result<Vec<ArrayD<f32>>, PassError> {

@@ -74,7 +74,7 @@ pub(super) fn quantize(real: &ArrayD<f64>, scale: &[f64], factor: &[i64], clip: 
 /// earlier bootstraps grows no faster than the channel and that of the keyswitch not at all. `widths` are the ranges seen, as real numbers.
 pub(super) fn gains(quantized: &Quantized, widths: &[f64], beyond: bool) -> Vec<f64> {
     // A channel that hardly moves in spite of large weights is noisy in any case; more would make norms long for it.
-    const MOST: f64 = 2.0;
+    const MOST: f64 = 8.0;
     let norms = norms(quantized);
     let units: Vec<f64> = widths.iter().zip(&quantized.scale).map(|(w, s)| w / s).collect();
     let (widest, largest) = (units.iter().copied().fold(0.0, f64::max), norms.iter().copied().fold(0.0, f64::max));
