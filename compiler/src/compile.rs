@@ -6,10 +6,11 @@ use fhe_ir::Graph;
 use fhe_ir::artifact::Artifact;
 use fhe_ir::client::ClientError;
 use fhe_ir::stats::Statistics;
-use fhe_passes::budget::{self, Budget};
+use fhe_passes::budget::{self, Budget, WithWeights};
 use fhe_passes::manager::{Event, Flow, PassReport, PipelineError, Trial, run_pipeline};
+use fhe_passes::quantize::Quantize;
 use fhe_passes::round_accumulators::RoundAccumulators;
-use fhe_passes::{Options, Pass, PassCx, PassError, Remark, pipeline};
+use fhe_passes::{Bits, Options, Pass, PassCx, PassError, Remark, pipeline};
 use ndarray::ArrayD;
 use serde::Serialize;
 
@@ -99,13 +100,25 @@ pub fn compile_with(
         stopped.set(stopped.get() || flow == Flow::Stop);
         flow
     };
-    let (mut graph, mut reports) = run_pipeline(model.clone(), &passes[..split], &mut cx, &mut observe)?;
+    // Where weights are quantized, for the budget may ask for narrower ones.
+    let weights = passes[..split].iter().position(|pass| pass.name() == Quantize.name()).unwrap_or(split);
+    let (calibrated, mut reports) = run_pipeline(model.clone(), &passes[..weights], &mut cx, &mut observe)?;
+    let (front, remarks) = (reports.len(), cx.remarks.len());
+    let quantizing = if stopped.get() { &[] } else { &passes[weights..split] };
+    let (mut graph, more) = run_pipeline(calibrated.clone(), quantizing, &mut cx, &mut observe)?;
+    reports.extend(more);
     let mut found = None;
     if let Some(budget) = budget.filter(|_| split < passes.len() && !stopped.get()) {
+        let with_weights = |bits: u32| {
+            let options = Options { bits: Bits { op_weights: bits, ..options.bits }, ..options.clone() };
+            let mut cx = PassCx::new(&options, calibration);
+            Ok(run_pipeline(calibrated.clone(), quantizing, &mut cx, |_| Flow::Continue)?.0)
+        };
         searched = search(
             &model,
             &graph,
-            &cx,
+            cx.notes.weights_chosen.then_some(&with_weights),
+            options,
             budget,
             if evaluate.is_empty() { calibration } else { evaluate },
             labels,
@@ -116,6 +129,13 @@ pub fn compile_with(
         cx.options = &searched.0;
         cx.notes.sensitivities = searched.1.sensitivities.clone();
         found = Some(searched.1.clone());
+        if searched.1.op_weights != options.bits.op_weights {
+            reports.truncate(front);
+            cx.remarks.truncate(remarks);
+            let (narrower, more) = run_pipeline(calibrated, quantizing, &mut cx, &mut observe)?;
+            graph = narrower;
+            reports.extend(more);
+        }
         let (after, more) = run_pipeline(graph, &passes[split..], &mut cx, observe)?;
         graph = after;
         reports.extend(more);
@@ -152,7 +172,8 @@ fn bad_rows(source: ClientError) -> PipelineError {
 fn search(
     model: &Graph,
     graph: &Graph,
-    cx: &PassCx<'_>,
+    narrower: Option<WithWeights<'_>>,
+    options: &Options,
     budget: f64,
     rows: &[ArrayD<f32>],
     labels: Option<&[usize]>,
@@ -166,7 +187,7 @@ fn search(
             &float
         }
     };
-    budget::search(graph, cx.options, budget, &budget::Data { inputs: rows, reference }, observe)
+    budget::search(graph, narrower, options, budget, &budget::Data { inputs: rows, reference }, observe)
 }
 
 /// Predicted nanoseconds for one row on some threads of the machine that the options name.

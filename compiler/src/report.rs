@@ -57,12 +57,13 @@ fn budget(b: &Budget) -> String {
         String::new()
     };
     format!(
-        "noise costs {} points on {} rows, with 95 % confidence at most {} of {} asked for{few}; noise 2^{}, domains {domains}",
+        "noise costs {} points on {} rows, with 95 % confidence at most {} of {} asked for{few}; noise 2^{}, domains {domains}, weights of {} bits",
         points(b.paired.loss()),
         b.paired.rows,
         points(b.certified),
         points(b.asked),
         b.log2_noise,
+        b.op_weights,
     )
 }
 

@@ -75,11 +75,13 @@ impl Numbered {
         options: &Options,
         mean: Option<MeanNoise>,
     ) -> Problem {
-        let read = |reading: &Reading<'_>| {
+        let growths = mean.as_ref().map_or(vec![], |mean| mean.growths.clone());
+        let read = |(index, reading): (usize, &Reading<'_>)| {
             let constraint = regions.constraint(reading);
             let channels = &self.factors[reading.operand.index()];
             // As the constraint has it: noise that only adds up counts by its mean over the channels.
-            Read::new(constraint, if constraint.full { vec![mean_of(channels)] } else { channels.clone() })
+            let growth = growths.get(index).copied().unwrap_or(1.0);
+            Read::new(constraint, if constraint.full { vec![mean_of(channels, growth)] } else { channels.clone() })
         };
         let mut problem = Problem {
             tables: vec![],
@@ -92,7 +94,7 @@ impl Numbered {
             min_gain: MIN_GAIN,
             mean,
         };
-        for reading in &regions.readings {
+        for (index, reading) in regions.readings.iter().enumerate() {
             let from = self.region[reading.operand.index()];
             let ks_count = graph.value(reading.operand).elements() as u64;
             match reading.table {
@@ -102,9 +104,9 @@ impl Numbered {
                     operand: reading.operand.index(),
                     pbs_count: graph.value(table).elements() as u64,
                     ks_count,
-                    read: read(reading),
+                    read: read((index, reading)),
                 }),
-                None => problem.outputs.push(OutputGroup { region: from, read: read(reading) }),
+                None => problem.outputs.push(OutputGroup { region: from, read: read((index, reading)) }),
             }
         }
         let cost = options.cost_model();
@@ -116,12 +118,12 @@ impl Numbered {
     }
 }
 
-/// The mean of factors over channels.
-fn mean_of(channels: &[Factors]) -> Factors {
+/// The mean of factors over channels; those of tables are multiplied by `growth`.
+fn mean_of(channels: &[Factors], growth: f64) -> Factors {
     let share = 1.0 / channels.len().max(1) as f64;
     let mut tables = BTreeMap::<usize, f64>::new();
     for (table, factor) in channels.iter().flat_map(|f| &f.tables) {
-        *tables.entry(*table).or_default() += factor * share;
+        *tables.entry(*table).or_default() += factor * growth * share;
     }
     Factors { tables: tables.into_iter().collect(), input: channels.iter().map(|f| f.input).sum::<f64>() * share }
 }

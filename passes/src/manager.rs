@@ -93,6 +93,8 @@ pub struct Trial {
     pub log2_noise: f64,
     /// Margin of the domains of tables.
     pub domain_margin: f64,
+    /// Bits of the weights.
+    pub op_weights: u32,
     /// Predicted nanoseconds for one row on one thread.
     pub cost_ns: f64,
     /// Whether it stays within the budget.

@@ -6,7 +6,7 @@
 
 use fhe_ir::{Graph, ParamSet, Phase, Read};
 
-use crate::budget::{Sensitivities, output_key};
+use crate::budget::{Sensitivities, Sensitivity, output_key};
 use crate::key_sets::Numbered;
 use crate::options::Options;
 use crate::params::{
@@ -90,11 +90,11 @@ fn several(
 /// Under a noise budget, all reads as one: the mean of their variances, each relative to its domain and with the weight
 /// that the network gives it.
 fn mean_noise(graph: &Graph, regions: &Regions<'_>, sensitivities: &Sensitivities) -> MeanNoise {
-    let known = sensitivities.values().sum::<f64>() / sensitivities.len().max(1) as f64;
-    let usual = if known > 0.0 { known } else { 1.0 };
+    let known = sensitivities.values().map(|s| s.weight).sum::<f64>() / sensitivities.len().max(1) as f64;
+    let usual = Sensitivity { weight: if known > 0.0 { known } else { 1.0 }, growth: 1.0 };
     let outputs = graph.outputs.iter().map(|o| output_key(&o.name));
     let mut names = outputs.collect::<Vec<_>>().into_iter();
-    let mut weights = vec![];
+    let (mut weights, mut growths) = (vec![], vec![]);
     let (mut tables, mut boxes, mut count, mut norm2_pbs, mut norm2_input) = (0.0, 1, 0, 0.0, 0.0);
     for reading in &regions.readings {
         let c = regions.constraint(reading);
@@ -102,9 +102,11 @@ fn mean_noise(graph: &Graph, regions: &Regions<'_>, sensitivities: &Sensitivitie
             Some(table) => graph.value(table).name.clone(),
             None => names.next().unwrap_or_default(),
         };
-        let weight = sensitivities.get(&name).copied().unwrap_or(usual).max(usual * 1e-6) / c.filled().powi(2);
+        let Sensitivity { weight, growth } = sensitivities.get(&name).copied().unwrap_or(usual);
+        let weight = weight.max(usual.weight * 1e-6) / c.filled().powi(2);
         weights.push(weight);
-        norm2_pbs += weight * c.norm2_pbs;
+        growths.push(growth);
+        norm2_pbs += weight * growth * c.norm2_pbs;
         norm2_input += weight * c.norm2_input;
         if c.table {
             tables += weight;
@@ -124,7 +126,7 @@ fn mean_noise(graph: &Graph, regions: &Regions<'_>, sensitivities: &Sensitivitie
         full: true,
         count: count.max(1),
     };
-    MeanNoise { constraint, weights }
+    MeanNoise { constraint, weights, growths }
 }
 
 /// The read that adds most to a mean.

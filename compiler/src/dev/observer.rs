@@ -124,9 +124,9 @@ impl Observer {
 }
 
 fn in_words(trial: &Trial) -> String {
-    let Trial { simulation, log2_noise, domain_margin, cost_ns, within } = trial;
+    let Trial { simulation, log2_noise, domain_margin, op_weights, cost_ns, within } = trial;
     format!(
-        "simulation {simulation}: noise 2^{log2_noise}, margin {domain_margin}, {:.1} s per row: {}",
+        "simulation {simulation}: noise 2^{log2_noise}, margin {domain_margin}, {op_weights}-bit weights, {:.1} s per row: {}",
         cost_ns * 1e-9,
         if *within { "kept" } else { "loses too much" }
     )

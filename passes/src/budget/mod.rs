@@ -16,11 +16,11 @@ use ndarray::{ArrayD, Axis, Slice};
 use serde::{Deserialize, Serialize};
 
 pub use paired::Paired;
-pub use sensitivity::{Sensitivities, output_key};
+pub use sensitivity::{Sensitivities, Sensitivity, output_key};
 
 use crate::accuracy;
 use crate::manager::{Flow, PipelineError, Trial, run_pipeline};
-use crate::options::Options;
+use crate::options::{Bits, Options};
 use crate::params::ErrorTarget;
 use crate::pass::{PassCx, PassError};
 use crate::pipeline;
@@ -43,6 +43,15 @@ const MARGINS: [f64; 5] = [0.0, 0.25, -0.1, -0.2, -0.3];
 
 /// How much finer the steps of regions with tables of several widths are.
 const FINER: [u64; 2] = [1, 3];
+
+/// Steps of the noise beyond the best known that are looked at.
+const FARTHEST: i32 = STEPS as i32;
+
+/// Narrowest weights that are tried.
+const NARROWEST: u32 = 2;
+
+/// Part of the cost that narrower weights have to save.
+const MIN_GAIN: f64 = 0.02;
 
 /// Rows on which circuits are compared with one another; the best is confirmed on all.
 const SCREENED: usize = 1024;
@@ -102,19 +111,37 @@ pub struct Budget {
     pub log2_noise: f64,
     /// Margin of the domains of tables.
     pub domain_margin: f64,
+    /// Bits of the weights; as asked for, or fewer.
+    pub op_weights: u32,
     /// Circuits simulated.
     pub simulations: usize,
     /// What a variance in front of each table costs.
     pub sensitivities: Sensitivities,
 }
 
+/// What the search decides.
+#[derive(Clone, Copy, PartialEq)]
+struct Choice {
+    /// Index of the graph with weights of some width.
+    weights: usize,
+    /// Step of the noise.
+    step: i32,
+    /// Margin of domains.
+    margin: f64,
+    /// See [`FINER`].
+    finer: u64,
+}
+
 /// A circuit that stays within the budget.
 struct Candidate {
-    step: i32,
-    margin: f64,
-    finer: u64,
+    choice: Choice,
     cost_ns: f64,
     paired: Paired,
+}
+
+impl Choice {
+    /// Where the search begins.
+    const FIRST: Self = Self { weights: 0, step: 0, margin: MARGINS[0], finer: FINER[0] };
 }
 
 impl Candidate {
@@ -129,12 +156,17 @@ fn cheapest_of(candidates: &[Candidate]) -> Option<&Candidate> {
     candidates.iter().min_by(|a, b| a.order(b))
 }
 
-/// Searches on a graph of phase `ranged` whose tables are still maps, and gives the options for the passes behind it.
+/// The network of phase `ranged`, whose tables are still maps, with weights of that many bits.
+pub type WithWeights<'a> = &'a dyn Fn(u32) -> Result<Graph, PipelineError>;
+
+/// Searches on a graph of phase `ranged` whose tables are still maps, and gives the options for the passes behind it:
+/// where `narrower` is given, they may ask for weights of fewer bits than `graph` has.
 ///
 /// # Errors
 /// When there are no rows, or when even the quietest circuit has no parameters or loses more than the budget.
 pub fn search(
     graph: &Graph,
+    narrower: Option<WithWeights<'_>>,
     options: &Options,
     budget: f64,
     rows: &Data<'_>,
@@ -144,10 +176,11 @@ pub fn search(
     let (inputs, reference) = rows.spread();
     let rows = &Data { inputs: &inputs, reference: &reference };
     let mut search = Search {
-        graph,
+        graphs: vec![(options.bits.op_weights, graph.clone())],
         options,
         rows,
         right: vec![],
+        budget,
         allowed: 0.0,
         simulations: 0,
         observe,
@@ -158,21 +191,21 @@ pub fn search(
     let certifiable = Paired::certifiable(count);
     search.allowed = budget.max(certifiable);
     search.right = search.integer().map_err(bad_rows)?;
-    search.sensitivities =
-        sensitivity::measure(graph, &search.options_of(0, MARGINS[0], FINER[0]), &rows.chunk(0, PROBED).0)?;
-    let best = search.cheapest()?;
+    search.sensitivities = sensitivity::measure(graph, &search.options_of(Choice::FIRST), &rows.chunk(0, PROBED).0)?;
+    let best = search.cheapest(narrower)?;
     let best = best.ok_or_else(|| search.refusal(budget))?;
     let found = Budget {
         asked: budget,
         certifiable,
         certified: best.paired.upper_bound().max(0.0),
         paired: best.paired,
-        log2_noise: log2_noise(best.step),
-        domain_margin: best.margin,
+        log2_noise: log2_noise(best.choice.step),
+        domain_margin: best.choice.margin,
+        op_weights: search.graphs[best.choice.weights].0,
         simulations: search.simulations,
         sensitivities: search.sensitivities.clone(),
     };
-    Ok((search.options_of(best.step, best.margin, best.finer), found))
+    Ok((search.options_of(best.choice), found))
 }
 
 fn bad_rows(source: ClientError) -> PipelineError {
@@ -185,11 +218,14 @@ fn log2_noise(step: i32) -> f64 {
 }
 
 struct Search<'a, 'o> {
-    graph: &'a Graph,
+    /// The network with weights of a width, the one asked for first.
+    graphs: Vec<(u32, Graph)>,
     options: &'a Options,
     rows: &'a Data<'a>,
     /// Whether the integer network has each row right.
     right: Vec<bool>,
+    /// Loss that is accepted on the rows themselves.
+    budget: f64,
     /// Upper bound of the loss that is accepted.
     allowed: f64,
     simulations: usize,
@@ -202,47 +238,53 @@ struct Search<'a, 'o> {
 impl Search<'_, '_> {
     /// Runs the integer network with every integer read: no domain cuts anything off.
     fn integer(&self) -> Result<Vec<bool>, ClientError> {
-        let classes = accuracy::integer(self.graph, self.rows.inputs)?.classes;
+        let classes = accuracy::integer(&self.graphs[0].1, self.rows.inputs)?.classes;
         Ok(classes.iter().zip(self.rows.reference).map(|(a, b)| a == b).collect())
     }
 
-    fn options_of(&self, step: i32, margin: f64, finer: u64) -> Options {
+    fn options_of(&self, choice: Choice) -> Options {
+        let bits = Bits { op_weights: self.graphs[choice.weights].0, ..self.options.bits };
         Options {
-            error: ErrorTarget::Noise(log2_noise(step)),
-            domain_margin: Some(margin),
-            finer_steps: finer,
+            bits,
+            error: ErrorTarget::Noise(log2_noise(choice.step)),
+            domain_margin: Some(choice.margin),
+            finer_steps: choice.finer,
             ..self.options.clone()
         }
     }
 
-    /// The circuit of a candidate if it stays within the budget.
-    fn try_out(
-        &mut self,
-        (step, margin, finer): (i32, f64, u64),
-        rows: Rows,
-    ) -> Result<Option<Candidate>, PipelineError> {
-        let options = self.options_of(step, margin, finer);
+    /// The circuit of a choice; `None` when it has no parameters.
+    fn circuit(&mut self, choice: Choice) -> Result<Option<(Graph, f64)>, PipelineError> {
+        let options = self.options_of(choice);
         let mut cx = PassCx::new(&options, &[]);
         cx.notes.sensitivities = self.sensitivities.clone();
-        let circuit = match run_pipeline(self.graph.clone(), pipeline::tabling(), &mut cx, |_| Flow::Continue) {
-            Ok((circuit, _)) => circuit,
+        match run_pipeline(self.graphs[choice.weights].1.clone(), pipeline::tabling(), &mut cx, |_| Flow::Continue) {
+            Ok((circuit, _)) => {
+                let cost_ns = predicted_ns(&circuit, self.options);
+                Ok(Some((circuit, cost_ns)))
+            }
             Err(refusal @ PipelineError::Pass(PassError::NoParameters { .. })) => {
                 self.refusal = Some(refusal);
-                return Ok(None);
+                Ok(None)
             }
-            Err(error) => return Err(error),
-        };
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The circuit of a choice if it stays within the budget.
+    fn try_out(&mut self, choice: Choice, rows: Rows) -> Result<Option<Candidate>, PipelineError> {
+        let Some((circuit, cost_ns)) = self.circuit(choice)? else { return Ok(None) };
         self.simulations += 1;
         let paired = self.compare(&circuit, rows).map_err(bad_rows)?;
-        let cost_ns = predicted_ns(&circuit, self.options);
         (self.observe)(Trial {
             simulation: self.simulations,
-            log2_noise: log2_noise(step),
-            domain_margin: margin,
+            log2_noise: log2_noise(choice.step),
+            domain_margin: choice.margin,
+            op_weights: self.graphs[choice.weights].0,
             cost_ns,
             within: paired.is_some(),
         });
-        Ok(paired.map(|paired| Candidate { step, margin, finer, cost_ns, paired }))
+        Ok(paired.map(|paired| Candidate { choice, cost_ns, paired }))
     }
 
     /// Simulates rows, chunk by chunk, and compares; `None` when more is lost than the budget.
@@ -256,53 +298,93 @@ impl Search<'_, '_> {
             for ((class, wanted), right) in classes.iter().zip(reference).zip(&self.right[first..]) {
                 paired.add(*right, class == wanted);
             }
-            if paired.is_hopeless(self.allowed) {
+            if paired.is_hopeless(self.budget) {
                 return Ok(None);
             }
         }
-        let loss = if rows == Rows::All { paired.upper_bound() } else { paired.loss() };
-        Ok((loss <= self.allowed).then_some(paired))
+        let bound = if rows == Rows::All { paired.upper_bound() } else { 0.0 };
+        Ok((paired.loss() <= self.budget && bound <= self.allowed).then_some(paired))
     }
 
-    /// The loudest noise under the usual domains, then under others, on a sample of the rows; from the cheapest of these
-    /// circuits on to quieter ones, the first that all rows confirm.
-    fn cheapest(&mut self) -> Result<Option<Candidate>, PipelineError> {
-        let mut kept = self.bisect(MARGINS[0], FINER[0])?;
-        kept.extend(self.bisect(MARGINS[0], FINER[1])?);
-        let finer = cheapest_of(&kept).map_or(FINER[0], |best| best.finer);
+    /// The loudest noise under the usual domains, then under others and with narrower weights, on a sample of the rows;
+    /// from the cheapest of these circuits on to quieter ones, the first that all rows confirm.
+    fn cheapest(&mut self, narrower: Option<WithWeights<'_>>) -> Result<Option<Candidate>, PipelineError> {
+        let mut kept = vec![];
+        self.bisect(Choice::FIRST, -1, LOUDEST, &mut kept)?;
+        self.louder(|best| Choice { finer: FINER[1], ..best }, &mut kept)?;
         for margin in &MARGINS[1..] {
-            let mut step = cheapest_of(&kept).map_or(0, |best| best.step + 1);
-            while step < LOUDEST {
-                let Some(candidate) = self.try_out((step, *margin, finer), Rows::Sample)? else { break };
-                kept.push(candidate);
-                step += if kept.len() == 1 { STEPS as i32 } else { 1 };
-            }
+            self.louder(|best| Choice { margin: *margin, ..best }, &mut kept)?;
+        }
+        if let Some(narrower) = narrower {
+            self.narrower_weights(narrower, &mut kept)?;
         }
         kept.sort_by(Candidate::order);
         let Some(best) = kept.first() else { return Ok(None) };
-        let (mut step, margin, finer) = (best.step, best.margin, best.finer);
+        let mut choice = best.choice;
         let mut confirmed = None;
-        while confirmed.is_none() && step >= 0 {
-            confirmed = self.try_out((step, margin, finer), Rows::All)?;
-            step -= 1;
+        while confirmed.is_none() && choice.step >= 0 {
+            confirmed = self.try_out(choice, Rows::All)?;
+            choice.step -= 1;
         }
-        // Another margin may be as cheap where this one had to become quieter.
+        // Another way may be as cheap where this one had to become quieter.
         let cost = confirmed.as_ref().map_or(f64::INFINITY, |c| c.cost_ns);
-        for other in kept.into_iter().filter(|c| (c.margin, c.finer) != (margin, finer) && c.cost_ns < cost) {
-            if let Some(better) = self.try_out((other.step, other.margin, other.finer), Rows::All)? {
+        let same = |c: &Candidate| Choice { step: choice.step, ..c.choice } == choice;
+        for other in kept.into_iter().filter(|c| !same(c) && c.cost_ns < cost) {
+            if let Some(better) = self.try_out(other.choice, Rows::All)? {
                 return Ok(Some(better));
             }
         }
         Ok(confirmed)
     }
 
-    /// Circuits within the budget under one margin, up to the loudest.
-    fn bisect(&mut self, margin: f64, finer: u64) -> Result<Vec<Candidate>, PipelineError> {
-        let mut kept = vec![];
-        let (mut quiet, mut loud) = (-1, LOUDEST);
+    /// Whether a variant of the cheapest circuit bears louder noise than that, and how much louder.
+    fn louder(&mut self, of: impl Fn(Choice) -> Choice, kept: &mut Vec<Candidate>) -> Result<(), PipelineError> {
+        let Some(best) = cheapest_of(kept) else { return self.bisect(of(Choice::FIRST), -1, LOUDEST, kept) };
+        let first = Choice { step: best.choice.step + 1, ..of(best.choice) };
+        if first.step < LOUDEST
+            && let Some(candidate) = self.try_out(first, Rows::Sample)?
+        {
+            kept.push(candidate);
+            self.bisect(first, first.step, (first.step + FARTHEST).min(LOUDEST), kept)?;
+        }
+        Ok(())
+    }
+
+    /// Weights of fewer bits amplify less of the noise of bootstraps: bit by bit, as long as that is cheaper and stays
+    /// within the budget of the network with the weights asked for.
+    fn narrower_weights(&mut self, narrower: WithWeights<'_>, kept: &mut Vec<Candidate>) -> Result<(), PipelineError> {
+        for bits in (NARROWEST..self.options.bits.op_weights).rev() {
+            let Some(best) = cheapest_of(kept) else { return Ok(()) };
+            let (choice, below) = (best.choice, best.cost_ns * (1.0 - MIN_GAIN));
+            self.graphs.push((bits, narrower(bits)?));
+            let narrow = Choice { weights: self.graphs.len() - 1, ..choice };
+            // The quietest noise under which it is cheaper, then louder.
+            let mut quietest = None;
+            for step in (0..=narrow.step).rev() {
+                match self.circuit(Choice { step, ..narrow })? {
+                    Some((_, cost_ns)) if cost_ns < below => quietest = Some(Choice { step, ..narrow }),
+                    _ => break,
+                }
+            }
+            let Some(quietest) = quietest else { return Ok(()) };
+            let Some(candidate) = self.try_out(quietest, Rows::Sample)? else { return Ok(()) };
+            kept.push(candidate);
+            self.bisect(quietest, quietest.step, (choice.step + FARTHEST).min(LOUDEST), kept)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps circuits within the budget between two steps, neither of which is tried, up to the loudest.
+    fn bisect(
+        &mut self,
+        choice: Choice,
+        mut quiet: i32,
+        mut loud: i32,
+        kept: &mut Vec<Candidate>,
+    ) -> Result<(), PipelineError> {
         while quiet + 1 < loud {
             let middle = (quiet + loud) / 2;
-            match self.try_out((middle, margin, finer), Rows::Sample)? {
+            match self.try_out(Choice { step: middle, ..choice }, Rows::Sample)? {
                 Some(candidate) => {
                     kept.push(candidate);
                     quiet = middle;
@@ -310,7 +392,7 @@ impl Search<'_, '_> {
                 None => loud = middle,
             }
         }
-        Ok(kept)
+        Ok(())
     }
 
     fn refusal(&mut self, budget: f64) -> PipelineError {

@@ -135,6 +135,8 @@ pub struct MeanNoise {
     pub constraint: Constraint,
     /// What a variance at each read costs, tables first, then outputs; the mean is over the tables.
     pub weights: Vec<f64>,
+    /// For each read, the factor by which noise of bootstraps costs more than its mean over the channels says.
+    pub growths: Vec<f64>,
 }
 
 impl Problem {
