@@ -7,7 +7,7 @@ use fhe_ir::artifact::Artifact;
 use fhe_ir::client::ClientError;
 use fhe_ir::stats::Statistics;
 use fhe_passes::budget::{self, Budget, WithWeights};
-use fhe_passes::manager::{Event, Flow, PassReport, PipelineError, Trial, run_pipeline};
+use fhe_passes::manager::{Event, Flow, PassReport, PipelineError, run_pipeline};
 use fhe_passes::quantize::Quantize;
 use fhe_passes::round_accumulators::RoundAccumulators;
 use fhe_passes::{Bits, Options, Pass, PassCx, PassError, Remark, pipeline};
@@ -114,18 +114,20 @@ pub fn compile_with(
             let mut cx = PassCx::new(&options, calibration);
             Ok(run_pipeline(calibrated.clone(), quantizing, &mut cx, |_| Flow::Continue)?.0)
         };
-        searched = search(
-            &model,
-            &graph,
-            cx.notes.weights_chosen.then_some(&with_weights),
-            options,
-            budget,
-            if evaluate.is_empty() { calibration } else { evaluate },
-            labels,
-            &mut |trial| {
+        let inputs = if evaluate.is_empty() { calibration } else { evaluate };
+        let float;
+        let reference = match labels {
+            Some(labels) => labels,
+            None => {
+                float = accuracy::float(&model, inputs).map_err(bad_rows)?;
+                &float
+            }
+        };
+        let narrower: Option<WithWeights<'_>> = if cx.notes.weights_chosen { Some(&with_weights) } else { None };
+        searched =
+            budget::search(&graph, narrower, options, budget, &budget::Data { inputs, reference }, &mut |trial| {
                 observe(Event::Trial(trial));
-            },
-        )?;
+            })?;
         cx.options = &searched.0;
         cx.notes.sensitivities = searched.1.sensitivities.clone();
         found = Some(searched.1.clone());
@@ -166,28 +168,6 @@ pub fn compile_with(
 
 fn bad_rows(source: ClientError) -> PipelineError {
     PassError::BadCalibration { source }.into()
-}
-
-/// Searches for what an accuracy budget allows.
-fn search(
-    model: &Graph,
-    graph: &Graph,
-    narrower: Option<WithWeights<'_>>,
-    options: &Options,
-    budget: f64,
-    rows: &[ArrayD<f32>],
-    labels: Option<&[usize]>,
-    observe: &mut dyn FnMut(Trial),
-) -> Result<(Options, Budget), PipelineError> {
-    let float;
-    let reference = match labels {
-        Some(labels) => labels,
-        None => {
-            float = accuracy::float(model, rows).map_err(bad_rows)?;
-            &float
-        }
-    };
-    budget::search(graph, narrower, options, budget, &budget::Data { inputs: rows, reference }, observe)
 }
 
 /// Predicted nanoseconds for one row on some threads of the machine that the options name.
