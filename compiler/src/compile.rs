@@ -131,7 +131,7 @@ pub fn compile_with(
         cx.options = &searched.0;
         cx.notes.sensitivities = searched.1.sensitivities.clone();
         found = Some(searched.1.clone());
-        if searched.1.op_weights != options.bits.op_weights {
+        if searched.1.op_weights.is_some() {
             reports.truncate(front);
             cx.remarks.truncate(remarks);
             let (narrower, more) = run_pipeline(calibrated, quantizing, &mut cx, &mut observe)?;

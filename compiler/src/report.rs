@@ -56,14 +56,15 @@ fn budget(b: &Budget) -> String {
     } else {
         String::new()
     };
+    let weights = b.op_weights.map_or(String::new(), |bits| format!(", weights of {bits} bits"));
     format!(
-        "noise costs {} points on {} rows, with 95 % confidence at most {} of {} asked for{few}; noise 2^{}, domains {domains}, weights of {} bits",
+        "noise costs {} points on {} rows, with 95 % confidence at most {} of {} asked for{few}; noise 2^{}, domains \
+         {domains}{weights}",
         points(b.paired.loss()),
         b.paired.rows,
         points(b.certified),
         points(b.asked),
         b.log2_noise,
-        b.op_weights,
     )
 }
 

@@ -111,8 +111,8 @@ pub struct Budget {
     pub log2_noise: f64,
     /// Margin of the domains of tables.
     pub domain_margin: f64,
-    /// Bits of the weights; as asked for, or fewer.
-    pub op_weights: u32,
+    /// Bits of the weights, where fewer than asked for are cheaper.
+    pub op_weights: Option<u32>,
     /// Circuits simulated.
     pub simulations: usize,
     /// What a variance in front of each table costs.
@@ -201,7 +201,7 @@ pub fn search(
         paired: best.paired,
         log2_noise: log2_noise(best.choice.step),
         domain_margin: best.choice.margin,
-        op_weights: search.graphs[best.choice.weights].0,
+        op_weights: (best.choice.weights > 0).then(|| search.graphs[best.choice.weights].0),
         simulations: search.simulations,
         sensitivities: search.sensitivities.clone(),
     };
