@@ -1,6 +1,9 @@
 //! Values of command-line options that are more than a number: widths, probabilities, ranges, sweeps.
 
+use std::ops::RangeInclusive;
+
 use clap::ValueEnum;
+use fhe_passes::budget::boxes;
 use fhe_passes::{Bits, CalibrationMethod, Rounding};
 
 /// Parses `6`, or `op_inputs=6:op_weights=4:model_inputs=8:model_outputs=9`.
@@ -36,13 +39,68 @@ pub fn bits(text: &str) -> Result<Bits, String> {
     })
 }
 
+/// What `--rounding` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// As told.
+    Fixed(Rounding),
+    /// What is best under the contract: full within a budget, boxes under an error probability.
+    Auto,
+    /// Boxes of so many bits as are cheapest, under an error probability.
+    Within(RangeInclusive<u32>),
+}
+
+impl Resolution {
+    /// The rounding to begin with, and the bits to choose from where these are left open: within a budget, or under an
+    /// error probability with rows to simulate or without.
+    ///
+    /// # Errors
+    /// When boxes cannot be chosen.
+    pub fn under(self, budget: bool, rows: bool) -> Result<(Rounding, Option<RangeInclusive<u32>>), String> {
+        let widths = match self {
+            Self::Fixed(rounding) => return Ok((rounding, None)),
+            Self::Auto if budget => return Ok((Rounding::Full, None)),
+            Self::Within(_) if budget => {
+                return Err(
+                    "boxes are chosen under an error probability: give --p-error, or --rounding full for a budget"
+                        .into(),
+                );
+            }
+            Self::Auto => boxes::WIDTHS,
+            Self::Within(widths) => widths,
+        };
+        if !rows {
+            return Err("what is accurate enough is simulated on rows of data: give --calibration X.npy or \
+                        --evaluate X.npy"
+                .into());
+        }
+        Ok((Rounding::Approximate(*widths.end()), Some(widths)))
+    }
+}
+
+/// Parses `off`, `full`, `auto`, a number of bits from 1 to 16, or a range of these such as `2-8`.
+pub fn resolution(text: &str) -> Result<Resolution, String> {
+    if text == "auto" {
+        return Ok(Resolution::Auto);
+    }
+    if let Some((Ok(from), Ok(to))) = text.split_once('-').map(|(from, to)| (from.parse(), to.parse())) {
+        let within = Bits::RANGE.contains(&from) && Bits::RANGE.contains(&to) && from <= to;
+        return within
+            .then_some(Resolution::Within(from..=to))
+            .ok_or_else(|| format!("{text:?} is no range in [1, 16]"));
+    }
+    rounding(text).map(Resolution::Fixed).map_err(|_| {
+        format!("{text:?} is none of auto, off, full, a number of bits in [1, 16] and a range of them such as 2-8")
+    })
+}
+
 /// Parses `off`, `full`, or a number of bits from 1 to 16.
 pub fn rounding(text: &str) -> Result<Rounding, String> {
     match text {
         "off" => Ok(Rounding::Off),
         "full" => Ok(Rounding::Full),
         _ => match text.parse() {
-            Ok(p @ 1..=16) => Ok(Rounding::Approximate(p)),
+            Ok(p) if Bits::RANGE.contains(&p) => Ok(Rounding::Approximate(p)),
             _ => Err(format!("{text:?} is none of off, full and a number of bits in [1, 16]")),
         },
     }
@@ -130,13 +188,18 @@ pub fn dim(text: &str) -> Result<(String, usize), String> {
         .ok_or_else(|| format!("{text:?} is not NAME=EXTENT"))
 }
 
+/// Splits a list of values.
+pub fn list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|p| !p.is_empty()).map(str::to_owned).collect()
+}
+
 /// Splits a list of values and inclusive ranges of whole numbers: `2-4,6` is `2`, `3`, `4`, `6`.
 pub fn expand(text: &str) -> Vec<String> {
     let each = |part: &str| match part.split_once('-').map(|(a, b)| (a.parse::<u32>(), b.parse::<u32>())) {
         Some((Ok(a), Ok(b))) if a <= b && b - a < 64 => (a..=b).map(|n| n.to_string()).collect(),
         _ => vec![part.to_owned()],
     };
-    text.split(',').map(str::trim).filter(|p| !p.is_empty()).flat_map(each).collect()
+    list(text).iter().flat_map(|part| each(part)).collect()
 }
 
 #[cfg(test)]
@@ -149,6 +212,17 @@ mod tests {
         let four = bits("op_inputs=4:op_weights=3:model_inputs=8").unwrap();
         assert_eq!((four.model_inputs, four.op_inputs, four.op_weights, four.model_outputs), (8, 4, 3, 8));
         assert!(bits("17").is_err() && bits("op_inputs=4").is_err() && bits("x=4:op_inputs=3").is_err());
+    }
+
+    #[test]
+    fn resolutions_are_told_or_left_open() {
+        assert_eq!(resolution("auto"), Ok(Resolution::Auto));
+        assert_eq!(resolution("2-8"), Ok(Resolution::Within(2..=8)));
+        assert_eq!(resolution("6"), Ok(Resolution::Fixed(Rounding::Approximate(6))));
+        for wrong in ["8-2", "0-4", "2-17", "many", "-3", "2-", ""] {
+            assert!(resolution(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(list("2-8, off,"), ["2-8", "off"]);
     }
 
     #[test]

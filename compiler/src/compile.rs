@@ -1,11 +1,13 @@
 //! A compilation: a float graph, data and options in; an artifact with its report out.
 
 use std::cell::Cell;
+use std::ops::RangeInclusive;
 
 use fhe_ir::Graph;
 use fhe_ir::artifact::Artifact;
 use fhe_ir::client::ClientError;
 use fhe_ir::stats::Statistics;
+use fhe_passes::budget::boxes::{self, Boxes};
 use fhe_passes::budget::{self, Budget, WithWeights};
 use fhe_passes::manager::{Event, Flow, PassReport, PipelineError, run_pipeline};
 use fhe_passes::quantize::Quantize;
@@ -31,6 +33,9 @@ pub struct Job<'a> {
     /// Accuracy that noise may cost on the rows above, or on the calibration rows where there are none: parameters and
     /// domains are then searched for, in place of the error target of the options.
     pub budget: Option<f64>,
+    /// Bits that tables may tell apart: without a budget, the cheapest of these that are accurate enough on the same rows
+    /// are searched for. The options name the method and the most bits.
+    pub boxes: Option<RangeInclusive<u32>>,
     /// What the user did not say and was chosen for them.
     pub assumed: Vec<String>,
 }
@@ -54,6 +59,8 @@ pub struct Report {
     pub accuracy: Option<Accuracy>,
     /// What the accuracy budget led to.
     pub budget: Option<Budget>,
+    /// What boxes were chosen where that was left open.
+    pub boxes: Option<Boxes>,
     /// What each pass did.
     pub passes: Vec<PassReport>,
     /// What passes had to say.
@@ -88,12 +95,12 @@ pub fn compile_with(
     rewrites: Option<u64>,
     mut observe: impl FnMut(Event<'_>) -> Flow,
 ) -> Result<Outcome, PipelineError> {
-    let Job { model, options, calibration, evaluate, labels, budget, assumed } = job;
-    let searched: (Options, Budget);
+    let Job { model, options, calibration, evaluate, labels, budget, boxes, assumed } = job;
+    let searched: Options;
     let mut cx = PassCx::new(options, calibration);
     cx.budget = rewrites;
     let decided = passes.iter().position(|pass| pass.name() == RoundAccumulators.name());
-    let split = if budget.is_some() { decided.unwrap_or(passes.len()) } else { passes.len() };
+    let split = if budget.is_some() || boxes.is_some() { decided.unwrap_or(passes.len()) } else { passes.len() };
     let stopped = Cell::new(false);
     let mut observe = |event: Event<'_>| {
         let flow = observe(event);
@@ -107,8 +114,8 @@ pub fn compile_with(
     let quantizing = if stopped.get() { &[] } else { &passes[weights..split] };
     let (mut graph, more) = run_pipeline(calibrated.clone(), quantizing, &mut cx, &mut observe)?;
     reports.extend(more);
-    let mut found = None;
-    if let Some(budget) = budget.filter(|_| split < passes.len() && !stopped.get()) {
+    let (mut found, mut chosen) = (None, None);
+    if split < passes.len() && !stopped.get() {
         let with_weights = |bits: u32| {
             let options = Options { bits: Bits { op_weights: bits, ..options.bits }, ..options.clone() };
             let mut cx = PassCx::new(&options, calibration);
@@ -123,15 +130,24 @@ pub fn compile_with(
                 &float
             }
         };
-        let narrower: Option<WithWeights<'_>> = if cx.notes.weights_chosen { Some(&with_weights) } else { None };
-        searched =
-            budget::search(&graph, narrower, options, budget, &budget::Data { inputs, reference }, &mut |trial| {
-                observe(Event::Trial(trial));
-            })?;
-        cx.options = &searched.0;
-        cx.notes.sensitivities = searched.1.sensitivities.clone();
-        found = Some(searched.1.clone());
-        if searched.1.op_weights.is_some() {
+        let rows = budget::Data { inputs, reference };
+        let mut trials = |trial| {
+            observe(Event::Trial(trial));
+        };
+        if let Some(budget) = budget {
+            let narrower: Option<WithWeights<'_>> = if cx.notes.weights_chosen { Some(&with_weights) } else { None };
+            let (within, budget) = budget::search(&graph, narrower, options, budget, &rows, &mut trials)?;
+            searched = within;
+            cx.notes.sensitivities = budget.sensitivities.clone();
+            found = Some(budget);
+        } else {
+            let (with_boxes, found) =
+                boxes::search(&graph, options, boxes.unwrap_or(boxes::WIDTHS), &rows, &mut trials)?;
+            searched = with_boxes;
+            chosen = Some(found);
+        }
+        cx.options = &searched;
+        if searched.bits != options.bits {
             reports.truncate(front);
             cx.remarks.truncate(remarks);
             let (narrower, more) = run_pipeline(calibrated, quantizing, &mut cx, &mut observe)?;
@@ -159,6 +175,7 @@ pub fn compile_with(
         predicted_row_ns: predict(options, &graph, options.machine.threads),
         accuracy,
         budget: found,
+        boxes: chosen,
         passes: reports,
         remarks: cx.remarks,
     };

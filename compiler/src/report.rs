@@ -5,6 +5,7 @@ use std::fmt::Write;
 use fhe_ir::stats::{NodeStats, Statistics};
 
 use fhe_passes::budget::Budget;
+use fhe_passes::budget::boxes::Boxes;
 
 use crate::accuracy::Accuracy;
 use crate::compile::Report;
@@ -27,6 +28,9 @@ pub fn summary(report: &Report, next: &str) -> String {
     );
     if let Some(b) = &report.budget {
         let _ = writeln!(text, "budget    {}", budget(b));
+    }
+    if let Some(b) = &report.boxes {
+        let _ = writeln!(text, "rounding  {}", boxes(b));
     }
     for p in &s.parameters {
         let _ = writeln!(text, "params    {p}");
@@ -66,6 +70,24 @@ fn budget(b: &Budget) -> String {
         points(b.asked),
         b.log2_noise,
     )
+}
+
+fn boxes(b: &Boxes) -> String {
+    let Boxes { narrowest, widest, finest, finest_ns, bits, coarser, paired, certified, .. } = b;
+    let coarser = match coarser.len() {
+        0 => String::new(),
+        1 => ", 1 table coarser".into(),
+        n => format!(", {n} tables coarser"),
+    };
+    let points = |fraction: f64| format!("{:.2}", 100.0 * fraction);
+    let against = if bits == finest && coarser.is_empty() {
+        "fewer lose accuracy or are no cheaper".into()
+    } else {
+        let rows = format!("on {} rows, with 95 % confidence at most {}", paired.rows, points(*certified));
+        let cost = seconds(finest_ns * 1e-9);
+        format!("costs {} points {rows}, against {finest} bits, which cost {cost}", points(paired.loss()))
+    };
+    format!("{bits} bits of {narrowest} to {widest}{coarser}: {against}")
 }
 
 /// The statistics dump: one row per ONNX node, then totals, noise, sizes.
@@ -118,6 +140,12 @@ pub fn statistics(report: &Report) -> String {
     );
     if let Some(b) = &report.budget {
         let _ = writeln!(text, "budget    {}", budget(b));
+    }
+    if let Some(b) = &report.boxes {
+        let _ = writeln!(text, "rounding  {}", boxes(b));
+        for (table, bits) in &b.coarser {
+            let _ = writeln!(text, "          {table}: {bits} bits");
+        }
     }
     if let Some(a) = &report.accuracy {
         let _ = writeln!(text, "accuracy  {}", accuracy(a));

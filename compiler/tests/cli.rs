@@ -408,3 +408,46 @@ fn with_calibration_rows_an_accuracy_budget_is_kept_and_certified() {
     let again: serde_json::Value = serde_json::from_str(&again).unwrap();
     assert!(again["budget"].is_null());
 }
+
+#[test]
+fn boxes_left_open_are_the_cheapest_that_are_accurate_enough() {
+    let place = Place::new();
+    let report = |asked: &str| -> serde_json::Value {
+        let options = "--n-bits 6 --calibration x.npy --evaluate x.npy --labels y.npy --p-error 2^-20 --stats json";
+        serde_json::from_str(&place.expect(0, &format!("mlp2.onnx {options} {asked}")).0).unwrap()
+    };
+    let cost = |report: &serde_json::Value| report["predicted_single_thread_ns"].as_f64().unwrap();
+    let chosen = |report: &serde_json::Value| report["options"]["rounding"].clone();
+    let (auto, finest) = (report("--rounding auto"), report("--rounding 8"));
+    let boxes = &auto["boxes"];
+    let bits = boxes["bits"].as_u64().unwrap();
+    assert_eq!(chosen(&auto), serde_json::json!({ "approximate": bits }));
+    assert_eq!([&boxes["narrowest"], &boxes["widest"], &boxes["finest"]], [2, 8, 8]);
+    assert_eq!(boxes["finest_ns"].as_f64().unwrap(), cost(&finest));
+    assert_eq!(auto["options"]["coarser"], boxes["coarser"]);
+    assert!(cost(&auto) < cost(&finest), "{boxes}");
+    let number = |key: &str| boxes[key].as_f64().unwrap();
+    assert!(number("certified") <= number("allowed").max(number("certifiable")), "{boxes}");
+    // The widths that were chosen are options like others, and their accuracy is that of a compilation told so.
+    if boxes["coarser"].as_object().unwrap().is_empty() {
+        assert_eq!(report(&format!("--rounding {bits}"))["accuracy"], auto["accuracy"]);
+    }
+    let within = report("--rounding 3-4 --rounding-method exact");
+    let bits = within["boxes"]["bits"].as_u64().unwrap();
+    assert!((3..=4).contains(&bits) && chosen(&within) == serde_json::json!({ "exact": bits }), "{}", within["boxes"]);
+
+    // Within a budget, auto reads in full: nothing is chosen.
+    let (json, _) = place.expect(0, "mlp2.onnx --n-bits 4 --calibration x.npy --rounding auto --stats json");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(json["boxes"].is_null() && json["options"]["rounding"] == "full", "{json}");
+    for (arguments, part) in [
+        ("--rounding auto", "--calibration X.npy or --evaluate"),
+        ("--rounding auto --p-error 0.01 --input-range -1,1", "rows of data"),
+        ("--rounding 2-8 --calibration x.npy", "--p-error"),
+        ("--rounding auto --calibration x.npy --evaluate x.npy --accuracy-only", "noise"),
+        ("--rounding 8-2 --calibration x.npy --p-error 0.01", "range"),
+    ] {
+        let (_, stderr) = place.expect(2, &format!("mlp2.onnx {arguments}"));
+        assert!(stderr.contains("--rounding") && stderr.contains(part), "{arguments}: {stderr}");
+    }
+}

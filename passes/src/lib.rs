@@ -56,7 +56,7 @@ pub fn unstated(model: &fhe_ir::Graph) -> Option<String> {
     Some(if grids::state_anything(&graph) { format!("{}: {reason}", graph.place(id)) } else { String::new() })
 }
 
-pub use manager::{Event, Flow, PassReport, PipelineError, Trial, run_pipeline};
+pub use manager::{Event, Flow, PassReport, PipelineError, Trial, Tried, run_pipeline};
 pub use options::{Bits, CalibrationMethod, Options, Ranges, Rounding};
 pub use pass::{Notes, Pass, PassCx, PassError, Place, Remark};
 pub use terms::Term;

@@ -80,7 +80,7 @@ pub enum Event<'a> {
         /// What the pass did.
         report: &'a PassReport,
     },
-    /// The search for what an accuracy budget allows has simulated a circuit.
+    /// A search for the cheapest circuit that is accurate enough has simulated one.
     Trial(Trial),
 }
 
@@ -89,16 +89,33 @@ pub enum Event<'a> {
 pub struct Trial {
     /// Number of the simulation, from 1.
     pub simulation: usize,
-    /// log2 of the noise in front of tables, as a standard deviation on the torus.
-    pub log2_noise: f64,
-    /// Margin of the domains of tables.
-    pub domain_margin: f64,
-    /// Bits of the weights.
-    pub op_weights: u32,
+    /// What was chosen for it.
+    pub tried: Tried,
     /// Predicted nanoseconds for one row on one thread.
     pub cost_ns: f64,
-    /// Whether it stays within the budget.
+    /// Whether it is accurate enough.
     pub within: bool,
+}
+
+/// What a search chooses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Tried {
+    /// Within an accuracy budget.
+    Noise {
+        /// log2 of the noise in front of tables, as a standard deviation on the torus.
+        log2_noise: f64,
+        /// Margin of the domains of tables.
+        domain_margin: f64,
+        /// Bits of the weights.
+        op_weights: u32,
+    },
+    /// Under an error probability.
+    Boxes {
+        /// log2 of the boxes of tables.
+        bits: u32,
+        /// Tables with fewer.
+        coarser: usize,
+    },
 }
 
 /// What an observer wants after an event.

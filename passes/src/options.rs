@@ -1,5 +1,7 @@
 //! What a user can choose: widths, calibration, resolution, error target, security.
 
+use std::collections::BTreeMap;
+
 use fhe_ir::SecurityCurve;
 use fhe_ir::cost::Machine;
 use serde::{Deserialize, Serialize};
@@ -74,6 +76,15 @@ impl Rounding {
             Self::Approximate(p) | Self::Exact(p) => Some(p),
         }
     }
+
+    /// The same method at another number of bits; what is not limited stays so.
+    pub fn with_bits(self, bits: u32) -> Self {
+        match self {
+            Self::Off | Self::Full => self,
+            Self::Approximate(_) => Self::Approximate(bits),
+            Self::Exact(_) => Self::Exact(bits),
+        }
+    }
 }
 
 /// Bits of activations that are not quantized again: their step is far below the noise of any bootstrap.
@@ -99,6 +110,9 @@ pub struct Options {
     pub ranges: Ranges,
     /// How finely tables read accumulators.
     pub rounding: Rounding,
+    /// Bits that single tables tell apart, by the names of their maps; fewer than [`Self::rounding`] has.
+    #[serde(default)]
+    pub coarser: BTreeMap<String, u32>,
     /// How often a table may be read wrongly.
     pub error: ErrorTarget,
     /// Security level.
@@ -140,6 +154,7 @@ impl Default for Options {
             finer_steps: 1,
             ranges: Ranges::Calibrated,
             rounding: Rounding::Approximate(6),
+            coarser: BTreeMap::new(),
             error: ErrorTarget::PerTable(2f64.powi(-40)),
             curve: SecurityCurve::Bits128,
             max_key_bytes: 0,

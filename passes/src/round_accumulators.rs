@@ -28,16 +28,11 @@ impl Pass for RoundAccumulators {
     }
 
     fn run(&self, graph: Graph, cx: &mut PassCx<'_>) -> Result<Graph, PassError> {
-        let read = match cx.options.rounding {
-            Rounding::Off => Read::Exact,
-            Rounding::Approximate(p) | Rounding::Exact(p) => Read::Approximate(p),
-            Rounding::Full => Read::Full,
-        };
         let mut new = Rebuild::new(&graph);
         for (id, value) in graph.iter() {
             let mut value = Value { op: new.remap(&value.op), ..value.clone() };
             if let (Op::Map { x: operand, .. }, Op::Map { resolution, .. }) = (&graph.value(id).op, &mut value.op) {
-                let (domain, read) = resolve(&graph, *operand, read, cx)?;
+                let (domain, read) = resolve(&graph, *operand, read_of(&value.name, cx.options), cx)?;
                 let rounded = read.boxes(domain.width) < domain.width;
                 let exactly = rounded && matches!(cx.options.rounding, Rounding::Exact(_));
                 *resolution = Some((if exactly { dyadic(domain) } else { domain }, read));
@@ -56,6 +51,17 @@ impl Pass for RoundAccumulators {
             output.value = new.get(output.value);
         }
         Ok(new.finish_with_outputs(Phase::Ranged, outputs))
+    }
+}
+
+/// How finely the table of a map reads.
+fn read_of(map: &str, options: &Options) -> Read {
+    match options.rounding {
+        Rounding::Off => Read::Exact,
+        Rounding::Approximate(p) | Rounding::Exact(p) => {
+            Read::Approximate(options.coarser.get(map).map_or(p, |bits| p.min(*bits)))
+        }
+        Rounding::Full => Read::Full,
     }
 }
 

@@ -146,6 +146,7 @@ fn hazards_compile_to_circuits_that_compute_the_same() {
             evaluate: &[],
             labels: None,
             budget: None,
+            boxes: None,
             assumed: vec![],
         };
         let Outcome::Circuit(compiled) = compile(job, |_| Flow::Continue).unwrap_or_else(|e| panic!("{model}: {e}"))

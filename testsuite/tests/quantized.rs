@@ -30,6 +30,7 @@ fn integer_network(model: &Graph, calibration: &[ArrayD<f32>]) -> Graph {
         evaluate: &[],
         labels: None,
         budget: None,
+        boxes: None,
         assumed: vec![],
     };
     match compile_with(job, pipeline::integer(), None, |_| Flow::Continue) {

@@ -39,8 +39,16 @@ fn compiled(
     let (evaluate, labels) = evaluation.map_or((vec![], None), |(x, y)| (vec![x], Some(y)));
     let calibration = [calibration];
     let labels = labels.as_deref();
-    let job =
-        Job { model, options, calibration: &calibration, evaluate: &evaluate, labels, budget: None, assumed: vec![] };
+    let job = Job {
+        model,
+        options,
+        calibration: &calibration,
+        evaluate: &evaluate,
+        labels,
+        budget: None,
+        boxes: None,
+        assumed: vec![],
+    };
     match compile(job, |_| Flow::Continue).unwrap() {
         Outcome::Circuit(compiled) => *compiled,
         Outcome::Stopped(_) => panic!("the default pipeline ends with a circuit"),

@@ -1,5 +1,6 @@
 //! `fhe-compile`: from a trained ONNX model to the circuit that runs on encrypted data.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -82,9 +83,11 @@ struct Compile {
     #[arg(long, requires = "evaluate", conflicts_with_all = ["p_error", "global_p_error", "output", "sweep", "stats"])]
     accuracy_only: bool,
     /// How finely tables read accumulators: 2^N boxes, full for every slot of the bootstrap, or off for one box per
-    /// integer. A list sweeps.
+    /// integer. Under an error probability auto chooses the cheapest from 2 to 8 bits whose simulated accuracy on
+    /// --evaluate, else on the calibration rows, is within half a point of the finest, and 3-6 does from 3 to 6; single
+    /// tables may get fewer. Within an accuracy or noise budget auto is full. A list sweeps.
     /// By default full within an accuracy budget, 6 under an error probability.
-    #[arg(long, value_name = "N|full|off")]
+    #[arg(long, value_name = "N|M-N|full|auto|off")]
     rounding: Option<String>,
     /// How accumulators are rounded to that.
     #[arg(long, value_enum, value_name = "METHOD", default_value = "approximate")]
@@ -170,14 +173,14 @@ fn compile_command(args: &Compile) -> Result<(), Failure> {
     let p_errors = args.p_error.as_deref().map_or(vec![String::new()], list);
     let budget = budget(args);
     let rounding = args.rounding.as_deref().unwrap_or(if budget.is_some() { "full" } else { "6" });
-    let (bits, roundings) = (list(&args.n_bits), list(rounding));
+    let (bits, roundings) = (list(&args.n_bits), arguments::list(rounding));
     if args.accuracy_only {
         return accuracy_only(args, &model, &rows, &bits, &roundings);
     }
     let single = bits.len() * roundings.len() * p_errors.len() == 1 && args.sweep.is_none();
     if single {
-        let options = options(args, &bits[0], &roundings[0], &p_errors[0], &mut assumed)?;
-        return compile_one(args, path, model, &rows, &options, (budget, assumed));
+        let (options, boxes) = options(args, &bits[0], &roundings[0], &p_errors[0], &mut assumed)?;
+        return compile_one(args, path, model, &rows, &options, (budget, boxes, assumed));
     }
     let file = args
         .sweep
@@ -197,11 +200,9 @@ fn compile_command(args: &Compile) -> Result<(), Failure> {
                     continue;
                 }
                 let mut assumed = assumed.clone();
-                let options = options(args, n, r, p, &mut assumed)?;
-                let result =
-                    compile_with(job(&model, &rows, &options, (budget, assumed)), pipeline::DEFAULT, None, |_| {
-                        fhe_passes::Flow::Continue
-                    });
+                let (options, boxes) = options(args, n, r, p, &mut assumed)?;
+                let job = job(&model, &rows, &options, (budget, boxes, assumed));
+                let result = compile_with(job, pipeline::DEFAULT, None, |_| fhe_passes::Flow::Continue);
                 let added = match &result {
                     Ok(Outcome::Circuit(c)) => sweep.add([n, r, p_label], Ok(&c.report)),
                     Ok(Outcome::Stopped(_)) => Ok(()),
@@ -231,12 +232,16 @@ fn accuracy_only(
     let percent = |classes: &[usize]| 100.0 * accuracy::agreement(classes, reference);
     for n in bits {
         for r in roundings {
-            let options = options(args, n, r, "", &mut vec![])?;
+            let (options, boxes) = options(args, n, r, "", &mut vec![])?;
+            if boxes.is_some() {
+                let message = "what is chosen depends on noise, which --accuracy-only leaves out: give numbers of bits";
+                return Err(Failure::usage("--rounding", message));
+            }
             let mut observer = args.dev.observer()?;
             // Nothing narrows proven ranges: no table reads outside its domain, and no table has to be built.
             let exact = rows.calibration.is_empty() && options.rounding == fhe_passes::Rounding::Off;
             let passes = args.dev.pipeline(if exact { pipeline::untabled() } else { pipeline::integer() })?;
-            let job = job(model, rows, &options, (None, vec![]));
+            let job = job(model, rows, &options, (None, None, vec![]));
             let outcome = compile_with(job, &passes, args.dev.bisect_limit(), |e| observer.event(e));
             observer.finish()?;
             let graph = match outcome? {
@@ -350,9 +355,12 @@ fn options(
     rounding: &str,
     p_error: &str,
     assumed: &mut Vec<String>,
-) -> Result<Options, Failure> {
+) -> Result<(Options, Option<RangeInclusive<u32>>), Failure> {
     let usage = |option: &'static str| move |message: String| Failure::usage(option, message);
-    let rounding = arguments::rounding(rounding).map_err(usage("--rounding"))?;
+    let resolution = arguments::resolution(rounding).map_err(usage("--rounding"))?;
+    let within_budget = budget(args).is_some() || args.noise_budget.is_some();
+    let rows = args.calibration.is_some() || args.evaluate.is_some();
+    let (rounding, boxes) = resolution.under(within_budget, rows).map_err(usage("--rounding"))?;
     let error = match (p_error, args.global_p_error, args.noise_budget) {
         ("", _, Some(log2_sd)) => ErrorTarget::Noise(log2_sd),
         ("", Some(p), _) => ErrorTarget::Global(p),
@@ -384,17 +392,22 @@ fn options(
             RangesArg::WorstCase => Ranges::WorstCase,
         },
         rounding: args.rounding_method.apply(rounding).map_err(usage("--rounding-method"))?,
+        coarser: Default::default(),
         error,
         curve: args.security,
         max_key_bytes: args.max_key_size,
         seed: args.seed,
         machine: machine_of(args)?,
     };
+    let bits = boxes.as_ref().map(|b| format!("{} to {}", b.start(), b.end()));
+    let bits = |p: u32| bits.clone().unwrap_or_else(|| p.to_string());
     assumed.push(match options.rounding {
         fhe_passes::Rounding::Off => "rounding off".into(),
         fhe_passes::Rounding::Full => "tables read in full".into(),
-        fhe_passes::Rounding::Approximate(p) => format!("rounding {p} approximate where an accumulator is wider"),
-        fhe_passes::Rounding::Exact(p) => format!("rounding {p} exact where an accumulator is wider"),
+        fhe_passes::Rounding::Approximate(p) => {
+            format!("rounding {} approximate where an accumulator is wider", bits(p))
+        }
+        fhe_passes::Rounding::Exact(p) => format!("rounding {} exact where an accumulator is wider", bits(p)),
     });
     assumed.push(match options.rounding {
         fhe_passes::Rounding::Off => "outputs read exactly".into(),
@@ -406,7 +419,7 @@ fn options(
     if args.cost_model.is_none() {
         assumed.push(format!("times of {}", options.machine.name));
     }
-    Ok(options)
+    Ok((options, boxes))
 }
 
 fn machine_of(args: &Compile) -> Result<Machine, Failure> {
@@ -421,14 +434,13 @@ fn budget(args: &Compile) -> Option<f64> {
         .or((!other && !exact && !args.accuracy_only && args.calibration.is_some()).then_some(DEFAULT_BUDGET))
 }
 
-fn job<'a>(
-    model: &Graph,
-    rows: &'a Rows,
-    options: &'a Options,
-    (budget, assumed): (Option<f64>, Vec<String>),
-) -> Job<'a> {
+/// The accuracy budget, the bits of boxes to choose from, and what was assumed.
+type Contract = (Option<f64>, Option<RangeInclusive<u32>>, Vec<String>);
+
+fn job<'a>(model: &Graph, rows: &'a Rows, options: &'a Options, (budget, boxes, assumed): Contract) -> Job<'a> {
     Job {
         budget,
+        boxes,
         model: model.clone(),
         options,
         calibration: &rows.calibration,
@@ -444,7 +456,7 @@ fn compile_one(
     model: Graph,
     rows: &Rows,
     options: &Options,
-    contract: (Option<f64>, Vec<String>),
+    contract: Contract,
 ) -> Result<(), Failure> {
     let passes = args.dev.pipeline(pipeline::DEFAULT)?;
     let mut observer = args.dev.observer()?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use fhe_ir::Graph;
 use fhe_ir::text::to_text;
-use fhe_passes::{Event, Flow, PassReport, Trial, diff};
+use fhe_passes::{Event, Flow, PassReport, Trial, Tried, diff};
 
 use super::files;
 use crate::failure::Failure;
@@ -53,7 +53,7 @@ impl Observer {
             }
             Event::Trial(trial) => {
                 if std::io::stderr().is_terminal() {
-                    eprint!("\r\x1b[Kbudget    {}", in_words(&trial));
+                    eprint!("\r\x1b[Ksearch    {}", in_words(&trial));
                     self.progress = true;
                 }
                 Flow::Continue
@@ -124,12 +124,16 @@ impl Observer {
 }
 
 fn in_words(trial: &Trial) -> String {
-    let Trial { simulation, log2_noise, domain_margin, op_weights, cost_ns, within } = trial;
-    format!(
-        "simulation {simulation}: noise 2^{log2_noise}, margin {domain_margin}, {op_weights}-bit weights, {:.1} s per row: {}",
-        cost_ns * 1e-9,
-        if *within { "kept" } else { "loses too much" }
-    )
+    let Trial { simulation, tried, cost_ns, within } = trial;
+    let tried = match tried {
+        Tried::Noise { log2_noise, domain_margin, op_weights } => {
+            format!("noise 2^{log2_noise}, margin {domain_margin}, {op_weights}-bit weights")
+        }
+        Tried::Boxes { bits, coarser: 0 } => format!("rounding {bits}"),
+        Tried::Boxes { bits, coarser } => format!("rounding {bits}, {coarser} tables coarser"),
+    };
+    let verdict = if *within { "kept" } else { "loses too much" };
+    format!("simulation {simulation}: {tried}, {:.1} s per row: {verdict}", cost_ns * 1e-9)
 }
 
 fn changes(report: &PassReport) -> String {

@@ -5,6 +5,8 @@
 //! narrower domain makes noise relatively smaller, and values outside saturate), and keeps the cheapest that loses no
 //! more than the budget. Every simulation is seeded: the same rows give the same circuit.
 
+pub mod boxes;
+mod judge;
 mod paired;
 mod sensitivity;
 
@@ -12,19 +14,20 @@ use std::cmp::Ordering;
 
 use fhe_ir::client::ClientError;
 use fhe_ir::{Graph, Phase};
-use ndarray::{ArrayD, Axis, Slice};
 use serde::{Deserialize, Serialize};
 
+pub use judge::Data;
 pub use paired::Paired;
 pub use sensitivity::{Sensitivities, Sensitivity, output_key};
 
 use crate::accuracy;
-use crate::manager::{Flow, PipelineError, Trial, run_pipeline};
+use crate::manager::{Flow, PipelineError, Trial, Tried, run_pipeline};
 use crate::options::{Bits, Options};
 use crate::params::ErrorTarget;
 use crate::pass::{PassCx, PassError};
 use crate::pipeline;
 use crate::select_params::predicted_ns;
+use judge::{Judge, Rows};
 
 /// Accuracy that a compilation may lose to noise when nothing else is asked for.
 pub const DEFAULT_BUDGET: f64 = 0.005;
@@ -53,48 +56,8 @@ const NARROWEST: u32 = 2;
 /// Part of the cost that narrower weights have to save.
 const MIN_GAIN: f64 = 0.02;
 
-/// Rows on which circuits are compared with one another; the best is confirmed on all.
-const SCREENED: usize = 1024;
-
-/// Rows simulated before a candidate may be given up.
-const CHUNK: usize = 256;
-
 /// Rows on which sensitivities are measured.
 const PROBED: usize = 64;
-
-/// Rows, and the classes that count as right.
-pub struct Data<'a> {
-    /// Rows per input.
-    pub inputs: &'a [ArrayD<f32>],
-    /// Class of each row: its label, or what the float model says.
-    pub reference: &'a [usize],
-}
-
-/// Which rows a circuit is simulated on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Rows {
-    /// Evenly spread ones, by whose mean circuits are compared with one another.
-    Sample,
-    /// All, which have to certify the budget.
-    All,
-}
-
-impl Data<'_> {
-    /// The same rows in another order: the first of them are spread evenly over all.
-    fn spread(&self) -> (Vec<ArrayD<f32>>, Vec<usize>) {
-        let count = self.reference.len();
-        let stride = count.div_ceil(SCREENED).max(1);
-        let order: Vec<usize> = (0..stride).flat_map(|first| (first..count).step_by(stride)).collect();
-        let inputs = self.inputs.iter().map(|x| x.select(Axis(0), &order)).collect();
-        (inputs, order.iter().map(|&row| self.reference[row]).collect())
-    }
-
-    fn chunk(&self, first: usize, count: usize) -> (Vec<ArrayD<f32>>, &[usize]) {
-        let end = (first + count).min(self.reference.len());
-        let rows = |x: &ArrayD<f32>| x.slice_axis(Axis(0), Slice::from(first..end)).to_owned();
-        (self.inputs.iter().map(rows).collect(), &self.reference[first..end])
-    }
-}
 
 /// What the search found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -178,10 +141,7 @@ pub fn search(
     let mut search = Search {
         graphs: vec![(options.bits.op_weights, graph.clone())],
         options,
-        rows,
-        right: vec![],
-        budget,
-        allowed: 0.0,
+        judge: Judge { rows, right: vec![], budget, allowed: 0.0, seed: options.seed },
         simulations: 0,
         observe,
         refusal: None,
@@ -189,8 +149,8 @@ pub fn search(
     };
     let count = rows.reference.len();
     let certifiable = Paired::certifiable(count);
-    search.allowed = budget.max(certifiable);
-    search.right = search.integer().map_err(bad_rows)?;
+    search.judge.allowed = budget.max(certifiable);
+    search.judge.right = search.integer().map_err(bad_rows)?;
     search.sensitivities = sensitivity::measure(graph, &search.options_of(Choice::FIRST), &rows.chunk(0, PROBED).0)?;
     let best = search.cheapest(narrower)?;
     let best = best.ok_or_else(|| search.refusal(budget))?;
@@ -221,13 +181,7 @@ struct Search<'a, 'o> {
     /// The network with weights of a width, the one asked for first.
     graphs: Vec<(u32, Graph)>,
     options: &'a Options,
-    rows: &'a Data<'a>,
-    /// Whether the integer network has each row right.
-    right: Vec<bool>,
-    /// Loss that is accepted on the rows themselves.
-    budget: f64,
-    /// Upper bound of the loss that is accepted.
-    allowed: f64,
+    judge: Judge<'a>,
     simulations: usize,
     observe: &'o mut dyn FnMut(Trial),
     sensitivities: Sensitivities,
@@ -238,8 +192,8 @@ struct Search<'a, 'o> {
 impl Search<'_, '_> {
     /// Runs the integer network with every integer read: no domain cuts anything off.
     fn integer(&self) -> Result<Vec<bool>, ClientError> {
-        let classes = accuracy::integer(&self.graphs[0].1, self.rows.inputs)?.classes;
-        Ok(classes.iter().zip(self.rows.reference).map(|(a, b)| a == b).collect())
+        let classes = accuracy::integer(&self.graphs[0].1, self.judge.rows.inputs)?.classes;
+        Ok(self.judge.rows.are_right(&classes))
     }
 
     fn options_of(&self, choice: Choice) -> Options {
@@ -275,35 +229,18 @@ impl Search<'_, '_> {
     fn try_out(&mut self, choice: Choice, rows: Rows) -> Result<Option<Candidate>, PipelineError> {
         let Some((circuit, cost_ns)) = self.circuit(choice)? else { return Ok(None) };
         self.simulations += 1;
-        let paired = self.compare(&circuit, rows).map_err(bad_rows)?;
+        let paired = self.judge.compare(&circuit, rows).map_err(bad_rows)?;
         (self.observe)(Trial {
             simulation: self.simulations,
-            log2_noise: log2_noise(choice.step),
-            domain_margin: choice.margin,
-            op_weights: self.graphs[choice.weights].0,
+            tried: Tried::Noise {
+                log2_noise: log2_noise(choice.step),
+                domain_margin: choice.margin,
+                op_weights: self.graphs[choice.weights].0,
+            },
             cost_ns,
             within: paired.is_some(),
         });
         Ok(paired.map(|paired| Candidate { choice, cost_ns, paired }))
-    }
-
-    /// Simulates rows, chunk by chunk, and compares; `None` when more is lost than the budget.
-    fn compare(&self, circuit: &Graph, rows: Rows) -> Result<Option<Paired>, ClientError> {
-        let all = self.rows.reference.len();
-        let count = if rows == Rows::All { all } else { all.min(SCREENED) };
-        let mut paired = Paired::default();
-        for first in (0..count).step_by(CHUNK) {
-            let (inputs, reference) = self.rows.chunk(first, CHUNK.min(count - first));
-            let classes = accuracy::simulated_from(circuit, &inputs, self.options.seed, first)?.classes;
-            for ((class, wanted), right) in classes.iter().zip(reference).zip(&self.right[first..]) {
-                paired.add(*right, class == wanted);
-            }
-            if paired.is_hopeless(self.budget) {
-                return Ok(None);
-            }
-        }
-        let bound = if rows == Rows::All { paired.upper_bound() } else { 0.0 };
-        Ok((paired.loss() <= self.budget && bound <= self.allowed).then_some(paired))
     }
 
     /// The loudest noise under the usual domains, then under others and with narrower weights, on a sample of the rows;

@@ -70,6 +70,7 @@ fn compile_model(circuit: &Path) -> Result<()> {
             evaluate: &evaluate,
             labels: Some(&labels),
             budget: None,
+            boxes: None,
             assumed: vec!["the defaults of fhe-compile".into()],
         };
         Ok(compile(job, |_| Flow::Continue)?)

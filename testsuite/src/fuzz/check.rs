@@ -102,6 +102,7 @@ fn passes(graph: Graph, shapes: &[Vec<usize>]) -> Verdict {
         evaluate: &[],
         labels: None,
         budget: None,
+        boxes: None,
         assumed: vec![],
     };
     match compile_with(job, &passes, None, |_| Flow::Continue) {
