@@ -8,11 +8,11 @@ use fhe_ir::artifact::Artifact;
 use fhe_ir::client::ClientError;
 use fhe_ir::stats::Statistics;
 use fhe_passes::budget::boxes::{self, Boxes};
-use fhe_passes::budget::{self, Budget, WithWeights};
+use fhe_passes::budget::{self, Budget, Variants};
+use fhe_passes::calibrate::Calibrate;
 use fhe_passes::manager::{Event, Flow, PassReport, PipelineError, run_pipeline};
-use fhe_passes::quantize::Quantize;
 use fhe_passes::round_accumulators::RoundAccumulators;
-use fhe_passes::{Bits, Options, Pass, PassCx, PassError, Remark, pipeline};
+use fhe_passes::{Options, Pass, PassCx, PassError, Remark, pipeline};
 use ndarray::ArrayD;
 use serde::Serialize;
 
@@ -107,27 +107,26 @@ pub fn compile_with(
         stopped.set(stopped.get() || flow == Flow::Stop);
         flow
     };
-    // Where weights are quantized, for the budget may ask for narrower ones.
-    let weights = passes[..split].iter().position(|pass| pass.name() == Quantize.name()).unwrap_or(split);
-    let (calibrated, mut reports) = run_pipeline(model.clone(), &passes[..weights], &mut cx, &mut observe)?;
+    // Where ranges are chosen, for the budget may ask for other domains and narrower weights.
+    let choosing = passes[..split].iter().position(|pass| pass.name() == Calibrate.name()).unwrap_or(split);
+    let (float, mut reports) = run_pipeline(model.clone(), &passes[..choosing], &mut cx, &mut observe)?;
     let (front, remarks) = (reports.len(), cx.remarks.len());
-    let quantizing = if stopped.get() { &[] } else { &passes[weights..split] };
-    let (mut graph, more) = run_pipeline(calibrated.clone(), quantizing, &mut cx, &mut observe)?;
+    let choosing = if stopped.get() { &[] } else { &passes[choosing..split] };
+    let (mut graph, more) = run_pipeline(float.clone(), choosing, &mut cx, &mut observe)?;
     reports.extend(more);
     let (mut found, mut chosen) = (None, None);
     if split < passes.len() && !stopped.get() {
-        let with_weights = |bits: u32| {
-            let options = Options { bits: Bits { op_weights: bits, ..options.bits }, ..options.clone() };
-            let mut cx = PassCx::new(&options, calibration);
-            Ok(run_pipeline(calibrated.clone(), quantizing, &mut cx, |_| Flow::Continue)?.0)
+        let build = |options: &Options| {
+            let mut cx = PassCx::new(options, calibration);
+            Ok(run_pipeline(float.clone(), choosing, &mut cx, |_| Flow::Continue)?.0)
         };
         let inputs = if evaluate.is_empty() { calibration } else { evaluate };
-        let float;
+        let classes;
         let reference = match labels {
             Some(labels) => labels,
             None => {
-                float = accuracy::float(&model, inputs).map_err(bad_rows)?;
-                &float
+                classes = accuracy::float(&model, inputs).map_err(bad_rows)?;
+                &classes
             }
         };
         let rows = budget::Data { inputs, reference };
@@ -135,8 +134,9 @@ pub fn compile_with(
             observe(Event::Trial(trial));
         };
         if let Some(budget) = budget {
-            let narrower: Option<WithWeights<'_>> = if cx.notes.weights_chosen { Some(&with_weights) } else { None };
-            let (within, budget) = budget::search(&graph, narrower, options, budget, &rows, &mut trials)?;
+            let (domains, weights) = (!calibration.is_empty(), cx.notes.weights_chosen);
+            let variants = Variants { build: &build, domains, weights };
+            let (within, budget) = budget::search(&graph, &variants, options, budget, &rows, &mut trials)?;
             searched = within;
             cx.notes.sensitivities = budget.sensitivities.clone();
             found = Some(budget);
@@ -147,11 +147,11 @@ pub fn compile_with(
             chosen = Some(found);
         }
         cx.options = &searched;
-        if searched.bits != options.bits {
+        if (searched.bits, searched.domain_noise) != (options.bits, options.domain_noise) {
             reports.truncate(front);
             cx.remarks.truncate(remarks);
-            let (narrower, more) = run_pipeline(calibrated, quantizing, &mut cx, &mut observe)?;
-            graph = narrower;
+            let (variant, more) = run_pipeline(float, choosing, &mut cx, &mut observe)?;
+            graph = variant;
             reports.extend(more);
         }
         let (after, more) = run_pipeline(graph, &passes[split..], &mut cx, observe)?;

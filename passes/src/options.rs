@@ -102,6 +102,10 @@ pub struct Options {
     /// The same for the domains of tables alone, where it is another one; negative cuts them inside what was seen.
     #[serde(default)]
     pub domain_margin: Option<f64>,
+    /// log2 of the noise that the domains of tables read in full are chosen for, as a standard deviation on the torus,
+    /// where it is not that of the error target.
+    #[serde(default)]
+    pub domain_noise: Option<f64>,
     /// How many times finer than the widest domain asks for the torus step of a region is, where tables of several widths
     /// are read in full: whole factors then fill each domain better, and noise of bootstraps counts for more.
     #[serde(default = "one")]
@@ -151,6 +155,7 @@ impl Default for Options {
             calibration: CalibrationMethod::Percentile(99.5),
             range_margin: 0.15,
             domain_margin: None,
+            domain_noise: None,
             finer_steps: 1,
             ranges: Ranges::Calibrated,
             rounding: Rounding::Approximate(6),

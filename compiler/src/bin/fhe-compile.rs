@@ -386,6 +386,7 @@ fn options(
         calibration: args.calibration_method,
         range_margin: args.range_margin,
         domain_margin: None,
+        domain_noise: None,
         finer_steps: 1,
         ranges: match args.ranges {
             RangesArg::Calibrated => Ranges::Calibrated,

@@ -21,6 +21,7 @@ pub use paired::Paired;
 pub use sensitivity::{Sensitivities, Sensitivity, output_key};
 
 use crate::accuracy;
+use crate::calibrate::USUAL_NOISE;
 use crate::manager::{Flow, PipelineError, Trial, Tried, run_pipeline};
 use crate::options::{Bits, Options};
 use crate::params::ErrorTarget;
@@ -49,6 +50,12 @@ const FINER: [u64; 2] = [1, 3];
 
 /// Steps of the noise beyond the best known that are looked at.
 const FARTHEST: i32 = STEPS as i32;
+
+/// Difference of noise, in bits, at which domains are chosen anew.
+const FAR: f64 = 0.5;
+
+/// Steps between two noises at which narrower weights are priced.
+const COARSE: usize = 3;
 
 /// Narrowest weights that are tried.
 const NARROWEST: u32 = 2;
@@ -85,14 +92,29 @@ pub struct Budget {
 /// What the search decides.
 #[derive(Clone, Copy, PartialEq)]
 struct Choice {
-    /// Index of the graph with weights of some width.
-    weights: usize,
+    /// Index among the variants built.
+    front: usize,
     /// Step of the noise.
     step: i32,
     /// Margin of domains.
     margin: f64,
     /// See [`FINER`].
     finer: u64,
+}
+
+/// What the passes in front decide.
+#[derive(Clone, Copy, PartialEq)]
+struct Front {
+    /// Bits of the weights.
+    op_weights: u32,
+    /// log2 of the noise that domains are chosen for.
+    domain_noise: f64,
+}
+
+impl Front {
+    fn of(options: &Options) -> Self {
+        Self { op_weights: options.bits.op_weights, domain_noise: options.domain_noise.unwrap_or(USUAL_NOISE) }
+    }
 }
 
 /// A circuit that stays within the budget.
@@ -104,7 +126,7 @@ struct Candidate {
 
 impl Choice {
     /// Where the search begins.
-    const FIRST: Self = Self { weights: 0, step: 0, margin: MARGINS[0], finer: FINER[0] };
+    const FIRST: Self = Self { front: 0, step: 0, margin: MARGINS[0], finer: FINER[0] };
 }
 
 impl Candidate {
@@ -119,17 +141,24 @@ fn cheapest_of(candidates: &[Candidate]) -> Option<&Candidate> {
     candidates.iter().min_by(|a, b| a.order(b))
 }
 
-/// The network of phase `ranged`, whose tables are still maps, with weights of that many bits.
-pub type WithWeights<'a> = &'a dyn Fn(u32) -> Result<Graph, PipelineError>;
+/// The same network chosen anew: other domains, other weights.
+pub struct Variants<'a> {
+    /// The network of phase `ranged`, whose tables are still maps, under some options.
+    pub build: &'a dyn Fn(&Options) -> Result<Graph, PipelineError>,
+    /// Whether the options decide domains: there are rows to choose them on.
+    pub domains: bool,
+    /// Whether the options decide weights: the network does not state them all.
+    pub weights: bool,
+}
 
-/// Searches on a graph of phase `ranged` whose tables are still maps, and gives the options for the passes behind it:
-/// where `narrower` is given, they may ask for weights of fewer bits than `graph` has.
+/// Searches on a graph of phase `ranged` whose tables are still maps, and gives the options for the passes behind it, and
+/// in front of it where one of its variants is cheaper.
 ///
 /// # Errors
 /// When there are no rows, or when even the quietest circuit has no parameters or loses more than the budget.
 pub fn search(
     graph: &Graph,
-    narrower: Option<WithWeights<'_>>,
+    variants: &Variants<'_>,
     options: &Options,
     budget: f64,
     rows: &Data<'_>,
@@ -139,7 +168,7 @@ pub fn search(
     let (inputs, reference) = rows.spread();
     let rows = &Data { inputs: &inputs, reference: &reference };
     let mut search = Search {
-        graphs: vec![(options.bits.op_weights, graph.clone())],
+        fronts: vec![(Front::of(options), graph.clone())],
         options,
         judge: Judge { rows, right: vec![], budget, allowed: 0.0, seed: options.seed },
         simulations: 0,
@@ -152,8 +181,9 @@ pub fn search(
     search.judge.allowed = budget.max(certifiable);
     search.judge.right = search.integer().map_err(bad_rows)?;
     search.sensitivities = sensitivity::measure(graph, &search.options_of(Choice::FIRST), &rows.chunk(0, PROBED).0)?;
-    let best = search.cheapest(narrower)?;
+    let best = search.cheapest(variants)?;
     let best = best.ok_or_else(|| search.refusal(budget))?;
+    let front = search.fronts[best.choice.front].0;
     let found = Budget {
         asked: budget,
         certifiable,
@@ -161,7 +191,7 @@ pub fn search(
         paired: best.paired,
         log2_noise: log2_noise(best.choice.step),
         domain_margin: best.choice.margin,
-        op_weights: (best.choice.weights > 0).then(|| search.graphs[best.choice.weights].0),
+        op_weights: (front.op_weights != options.bits.op_weights).then_some(front.op_weights),
         simulations: search.simulations,
         sensitivities: search.sensitivities.clone(),
     };
@@ -178,8 +208,8 @@ fn log2_noise(step: i32) -> f64 {
 }
 
 struct Search<'a, 'o> {
-    /// The network with weights of a width, the one asked for first.
-    graphs: Vec<(u32, Graph)>,
+    /// The variants built, the one asked for first.
+    fronts: Vec<(Front, Graph)>,
     options: &'a Options,
     judge: Judge<'a>,
     simulations: usize,
@@ -192,19 +222,29 @@ struct Search<'a, 'o> {
 impl Search<'_, '_> {
     /// Runs the integer network with every integer read: no domain cuts anything off.
     fn integer(&self) -> Result<Vec<bool>, ClientError> {
-        let classes = accuracy::integer(&self.graphs[0].1, self.judge.rows.inputs)?.classes;
+        let classes = accuracy::integer(&self.fronts[0].1, self.judge.rows.inputs)?.classes;
         Ok(self.judge.rows.are_right(&classes))
     }
 
     fn options_of(&self, choice: Choice) -> Options {
-        let bits = Bits { op_weights: self.graphs[choice.weights].0, ..self.options.bits };
         Options {
-            bits,
             error: ErrorTarget::Noise(log2_noise(choice.step)),
             domain_margin: Some(choice.margin),
             finer_steps: choice.finer,
-            ..self.options.clone()
+            ..self.in_front(self.fronts[choice.front].0)
         }
+    }
+
+    /// Options for the passes in front.
+    fn in_front(&self, Front { op_weights, domain_noise }: Front) -> Options {
+        let bits = Bits { op_weights, ..self.options.bits };
+        Options { bits, domain_noise: Some(domain_noise), ..self.options.clone() }
+    }
+
+    /// Builds a variant and gives its index.
+    fn build(&mut self, front: Front, variants: &Variants<'_>) -> Result<usize, PipelineError> {
+        self.fronts.push((front, (variants.build)(&self.in_front(front))?));
+        Ok(self.fronts.len() - 1)
     }
 
     /// The circuit of a choice; `None` when it has no parameters.
@@ -212,7 +252,7 @@ impl Search<'_, '_> {
         let options = self.options_of(choice);
         let mut cx = PassCx::new(&options, &[]);
         cx.notes.sensitivities = self.sensitivities.clone();
-        match run_pipeline(self.graphs[choice.weights].1.clone(), pipeline::tabling(), &mut cx, |_| Flow::Continue) {
+        match run_pipeline(self.fronts[choice.front].1.clone(), pipeline::tabling(), &mut cx, |_| Flow::Continue) {
             Ok((circuit, _)) => {
                 let cost_ns = predicted_ns(&circuit, self.options);
                 Ok(Some((circuit, cost_ns)))
@@ -235,7 +275,7 @@ impl Search<'_, '_> {
             tried: Tried::Noise {
                 log2_noise: log2_noise(choice.step),
                 domain_margin: choice.margin,
-                op_weights: self.graphs[choice.weights].0,
+                op_weights: self.fronts[choice.front].0.op_weights,
             },
             cost_ns,
             within: paired.is_some(),
@@ -245,15 +285,18 @@ impl Search<'_, '_> {
 
     /// The loudest noise under the usual domains, then under others and with narrower weights, on a sample of the rows;
     /// from the cheapest of these circuits on to quieter ones, the first that all rows confirm.
-    fn cheapest(&mut self, narrower: Option<WithWeights<'_>>) -> Result<Option<Candidate>, PipelineError> {
+    fn cheapest(&mut self, variants: &Variants<'_>) -> Result<Option<Candidate>, PipelineError> {
         let mut kept = vec![];
         self.bisect(Choice::FIRST, -1, LOUDEST, &mut kept)?;
+        if variants.domains {
+            self.other_domains(variants, &mut kept)?;
+        }
         self.louder(|best| Choice { finer: FINER[1], ..best }, &mut kept)?;
         for margin in &MARGINS[1..] {
             self.louder(|best| Choice { margin: *margin, ..best }, &mut kept)?;
         }
-        if let Some(narrower) = narrower {
-            self.narrower_weights(narrower, &mut kept)?;
+        if variants.weights {
+            self.narrower_weights(variants, &mut kept)?;
         }
         kept.sort_by(Candidate::order);
         let Some(best) = kept.first() else { return Ok(None) };
@@ -287,17 +330,28 @@ impl Search<'_, '_> {
         Ok(())
     }
 
+    /// Domains chosen for the noise found bear more of it, if that is far from the noise they were chosen for.
+    fn other_domains(&mut self, variants: &Variants<'_>, kept: &mut Vec<Candidate>) -> Result<(), PipelineError> {
+        let Some(best) = cheapest_of(kept) else { return Ok(()) };
+        let (front, domain_noise) = (self.fronts[best.choice.front].0, log2_noise(best.choice.step));
+        if (front.domain_noise - domain_noise).abs() < FAR {
+            return Ok(());
+        }
+        let front = self.build(Front { domain_noise, ..front }, variants)?;
+        self.louder(|best| Choice { front, ..best }, kept)
+    }
+
     /// Weights of fewer bits amplify less of the noise of bootstraps: bit by bit, as long as that is cheaper and stays
     /// within the budget of the network with the weights asked for.
-    fn narrower_weights(&mut self, narrower: WithWeights<'_>, kept: &mut Vec<Candidate>) -> Result<(), PipelineError> {
+    fn narrower_weights(&mut self, variants: &Variants<'_>, kept: &mut Vec<Candidate>) -> Result<(), PipelineError> {
         for bits in (NARROWEST..self.options.bits.op_weights).rev() {
             let Some(best) = cheapest_of(kept) else { return Ok(()) };
             let (choice, below) = (best.choice, best.cost_ns * (1.0 - MIN_GAIN));
-            self.graphs.push((bits, narrower(bits)?));
-            let narrow = Choice { weights: self.graphs.len() - 1, ..choice };
+            let front = Front { op_weights: bits, ..self.fronts[choice.front].0 };
+            let narrow = Choice { front: self.build(front, variants)?, ..choice };
             // The quietest noise under which it is cheaper, then louder.
             let mut quietest = None;
-            for step in (0..=narrow.step).rev() {
+            for step in (0..=narrow.step).rev().step_by(COARSE) {
                 match self.circuit(Choice { step, ..narrow })? {
                     Some((_, cost_ns)) if cost_ns < below => quietest = Some(Choice { step, ..narrow }),
                     _ => break,

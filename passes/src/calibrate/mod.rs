@@ -103,7 +103,7 @@ fn step_bits(graph: &Graph, options: &Options) -> Vec<Option<u32>> {
 const FULL_BITS: u32 = u32::MAX;
 
 /// log2 of the noise that domains are chosen for before a budget is found, as a standard deviation on the torus.
-const USUAL_NOISE: f64 = -8.5;
+pub(crate) const USUAL_NOISE: f64 = -7.5;
 
 /// Maps that read a value.
 fn read_by(graph: &Graph, id: Id<Value>) -> impl Iterator<Item = &Value> {
@@ -122,8 +122,8 @@ fn under_noise(
     if options.rounding != Rounding::Full {
         return 0;
     }
-    let sd = match options.error {
-        ErrorTarget::Noise(log2_sd) => log2_sd.exp2(),
+    let sd = match (options.domain_noise, options.error) {
+        (Some(log2_sd), _) | (None, ErrorTarget::Noise(log2_sd)) => log2_sd.exp2(),
         _ => USUAL_NOISE.exp2(),
     };
     let of_value = |(id, ranges): (Id<Value>, &mut Vec<(f32, f32)>)| {
