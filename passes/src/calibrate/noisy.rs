@@ -41,12 +41,27 @@ pub(super) fn best(histogram: &[u64], lo: f64, hi: f64, sd: f64, function: impl 
 fn extended(values: &[f64], first: usize, last: usize, at: f64) -> f64 {
     let width = (last - first) as f64;
     let offset = at - first as f64 + 0.5;
-    let (turns, rest) = ((offset / width).floor(), offset.rem_euclid(width));
+    let (reflected, rest) = reflection(offset, width);
     let below = (rest - 0.5).max(0.0);
-    let index = first + (below as usize).min(last - first - 1);
+    let whole = below as usize;
+    let index = first + whole.min(last - first - 1);
     let next = (index + 1).min(last - 1);
-    let value = values[index] + (values[next] - values[index]) * below.fract();
-    if turns.rem_euclid(2.0) == 0.0 { value } else { values[first] + values[last - 1] - value }
+    let value = values[index] + (values[next] - values[index]) * (below - whole as f64);
+    if reflected { values[first] + values[last - 1] - value } else { value }
+}
+
+/// Whether an offset is an odd number of widths away from `[0, width)`, and its remainder there.
+fn reflection(offset: f64, width: f64) -> (bool, f64) {
+    // Without divisions where nearly all offsets are.
+    if (0.0..width).contains(&offset) {
+        (false, offset)
+    } else if (width..2.0 * width).contains(&offset) {
+        (true, offset - width)
+    } else if (-width..0.0).contains(&offset) {
+        (true, offset + width)
+    } else {
+        ((offset / width).floor().rem_euclid(2.0) != 0.0, offset.rem_euclid(width))
+    }
 }
 
 #[cfg(test)]
@@ -68,6 +83,16 @@ mod tests {
         let (_, quiet) = best(&histogram, -1.0, 1.0, 2f64.powi(-11), identity);
         let (first, loud) = best(&histogram, -1.0, 1.0, 2f64.powi(-6), identity);
         assert!(first < 100 && loud <= quiet && (300..900).contains(&loud), "{first} {quiet} {loud}");
+    }
+
+    #[test]
+    fn near_offsets_are_reflected_as_far_ones_are() {
+        let width = 37.0;
+        for step in -2000..2000 {
+            let offset = f64::from(step) * 0.093;
+            let by_definition = ((offset / width).floor().rem_euclid(2.0) != 0.0, offset.rem_euclid(width));
+            assert_eq!(reflection(offset, width), by_definition, "{offset}");
+        }
     }
 
     #[test]
