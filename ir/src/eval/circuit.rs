@@ -117,6 +117,13 @@ impl Noisy<'_> {
     }
 }
 
+/// The greatest integer up to `x`, without the call into a library that older processors need for it. A float past the
+/// range of i64 saturates; such noise is far beyond any circuit.
+fn floor(x: f64) -> i64 {
+    let towards_zero = x as i64;
+    towards_zero.saturating_sub(i64::from(towards_zero as f64 > x))
+}
+
 /// Variance in squared integer units of the noise that `value` has beyond its operand's, per channel.
 fn added_variance(value: &Value, operand: Option<&Value>) -> Vec<f64> {
     let own = encryption(value);
@@ -172,8 +179,7 @@ impl Elementwise<f64> for Noisy<'_> {
                     for e in plane {
                         let offset = *e - lo;
                         outside += u64::from(offset < -half || offset >= width);
-                        // A float past the range of i64 saturates in the cast; such noise is far beyond any circuit.
-                        let slot = ((offset + margin) * slots_per_unit).floor() as i64;
+                        let slot = floor((offset + margin) * slots_per_unit);
                         // The polynomial size is a power of two: this is the remainder.
                         let entry = row[box_of_slot[slot as usize & (slots - 1)] as usize];
                         let wrapped = slot & slots as i64 != 0;
@@ -185,5 +191,20 @@ impl Elementwise<f64> for Noisy<'_> {
             other => unreachable!("verified: `{}` is not an element-wise op of a circuit", other.keyword()),
         }
         x
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::floor;
+
+    #[test]
+    fn floor_is_that_of_the_library() {
+        let halves = (-40..40).map(|i| f64::from(i) * 0.5);
+        let ends =
+            [-1e30, -0.0, -1e-300, 1e-300, 1e15 + 0.5, -1e15 - 0.5, 1e30, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
+        for x in halves.chain(ends) {
+            assert_eq!(floor(x), x.floor() as i64, "{x}");
+        }
     }
 }
