@@ -7,6 +7,7 @@ use ndarray::ArrayD;
 
 use crate::id::Id;
 use crate::interval::Interval;
+use crate::keys::Planned;
 use crate::op::Op;
 use crate::params::ParamSet;
 use crate::post::Post;
@@ -87,6 +88,8 @@ pub struct Facts {
     pub seen: Option<Vec<(f32, f32)>>,
     /// Proven interval per channel; a part of the type's.
     pub range: Option<Vec<Interval>>,
+    /// Keys it will be under, where a graph of phase `tabled` has several parameter sets.
+    pub planned: Option<Planned>,
 }
 
 /// Which secret key a ciphertext is under.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::hash::Hash;
 
 use crate::graph::{Cipher, Graph, Key};
+use crate::id::Id;
 use crate::op::Op;
 use crate::params::{Decomposition, ParamSet};
 
@@ -202,4 +203,24 @@ impl Graph {
     pub fn secret_key(&self, cipher: &Cipher) -> SecretKey {
         self.param(cipher.params).secret_key(cipher.key)
     }
+}
+
+/// Keys that a value will be under once its graph is a circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// A set whose big key it will be under, as all of its linear region.
+    pub home: Id<ParamSet>,
+    /// Of a `lut`: how it will be run.
+    pub table: Option<PlannedTable>,
+}
+
+/// How a `lut` will be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedTable {
+    /// The set of its bootstrap.
+    pub set: Id<ParamSet>,
+    /// Decomposition of the keyswitch in front of it, to the small key of its set.
+    pub ks: Decomposition,
+    /// Decomposition of the keyswitch behind it, where its home is under another big key than that of its set.
+    pub conversion: Option<Decomposition>,
 }

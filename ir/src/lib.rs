@@ -31,7 +31,7 @@ pub use func::Func;
 pub use graph::{Cipher, Const, Data, Elem, Facts, Graph, Key, Origin, Output, Phase, Value};
 pub use id::Id;
 pub use interval::Interval;
-pub use keys::{BootstrapKey, CircuitKeys, KeyswitchKey, SecretKey};
+pub use keys::{BootstrapKey, CircuitKeys, KeyswitchKey, Planned, PlannedTable, SecretKey};
 pub use op::{ConvGeometry, Op, PoolGeometry};
 pub use params::{Decomposition, ParamSet, SecurityCurve, Variance};
 pub use post::Post;

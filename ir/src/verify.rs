@@ -14,7 +14,8 @@
 //! - `cipher`: in a circuit all parameter sets lie on one curve; linear ops stay under one big key with one torus step;
 //!   keyswitches lead from a big key to another key, with a sound decomposition and the same step, bootstraps from the
 //!   small key to the big key of their set; domains fit into the half torus and boxes into the polynomial, predictions
-//!   are numbers. Keys are told apart by their dimensions.
+//!   are numbers. Keys are told apart by their dimensions. Where they are planned, decompositions are sound and a
+//!   conversion follows a `lut` whose set has another big key than its home.
 //!
 //! A graph that verifies can be evaluated, printed and lowered without panic.
 
@@ -77,6 +78,9 @@ pub fn verify(graph: &Graph) -> Result<(), VerifyError> {
         if graph.phase == Phase::Circuit {
             cipher(graph, value).map_err(fail("cipher"))?;
         }
+        if let Some(planned) = &value.facts.planned {
+            keys::planned(graph, planned).map_err(fail("cipher"))?;
+        }
     }
     if graph.phase == Phase::Circuit {
         keys::curves(graph).map_err(|(set, message)| VerifyError {
@@ -118,6 +122,10 @@ fn structure(graph: &Graph) -> Result<(), VerifyError> {
         }
         if value.cipher.as_ref().is_some_and(|c| c.params.index() >= graph.params.len()) {
             return Err(error(place(), "the parameter set does not exist"));
+        }
+        let planned = value.facts.planned.iter().flat_map(|p| [p.home, p.table.map_or(p.home, |t| t.set)]);
+        if planned.into_iter().any(|set| set.index() >= graph.params.len()) {
+            return Err(error(place(), "the planned parameter set does not exist"));
         }
         if value.from.iter().any(|o| o.index() >= graph.origins.len()) {
             return Err(error(place(), "an origin does not exist"));
@@ -235,6 +243,11 @@ fn phase(graph: &Graph, value: &Value) -> Result<(), String> {
         if !legal {
             return Err(format!("@{} has the wrong kind of numbers for phase {phase}", graph.constant(c).name));
         }
+    }
+    if let Some(planned) = &value.facts.planned
+        && (phase != Phase::Tabled || planned.table.is_some() != matches!(value.op, Op::Lut { .. }))
+    {
+        return Err("keys are planned in phase tabled, and a set is for a `lut` and only for that".into());
     }
     if (phase == Phase::Circuit) != value.cipher.is_some() {
         return Err("a value is encrypted in a circuit and only there".into());

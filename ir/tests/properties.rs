@@ -188,7 +188,7 @@ impl Builder {
 
     fn push(&mut self, op: Op, shape: Vec<usize>, ranges: &[Interval]) {
         let elem = Elem::Int(ranges::hull(ranges).expect("channels"));
-        let facts = Facts { scale: Some(vec![1.0]), seen: None, range: Some(ranges.to_vec()) };
+        let facts = Facts { scale: Some(vec![1.0]), range: Some(ranges.to_vec()), ..Facts::default() };
         let name = self.graph.unique_value_name("v");
         self.graph.push(Value { name, shape, elem, op, facts, cipher: None, from: vec![] });
     }

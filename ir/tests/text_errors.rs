@@ -83,10 +83,13 @@ fn types_and_facts() {
     refuses("%y: f32[1] = input ; scale=1e39", "28: got `1e39`, allowed: a real number that f32 can hold, inf or -inf");
     refuses("%y: f32[1] = input ; scale=NaN", "28: got `NaN`, allowed: a real number that f32 can hold, inf or -inf");
     refuses("%y: f32[1] = input ; scale=1 scale=1", "30: `scale` is defined twice; allowed: once");
-    refuses("%y: f32[1] = input ; speed=1", "22: got `speed`, allowed: a fact: scale, seen, range, bits, !p0.big");
+    refuses(
+        "%y: f32[1] = input ; speed=1",
+        "22: got `speed`, allowed: a fact: scale, seen, range, bits, home, !p0.big",
+    );
     refuses(
         "from \"a\" Op\n%y: f32[1] = input ; speed=1",
-        "line 8, column 22: got `speed`, allowed: a fact: scale, seen, range, bits, !p0.big, also",
+        "line 8, column 22: got `speed`, allowed: a fact: scale, seen, range, bits, home, !p0.big, also",
     );
     refuses("%y: [0, 3][1] = input ; bits=2.01", "30: got `2.01`, allowed: 2.00, the bits of [0, 3]");
     refuses("%y: int[1] = input ; bits=2", "27: got `2`, allowed: bits only of a value whose type is an interval");

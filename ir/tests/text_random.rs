@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fhe_ir::text::{parse, print};
 use fhe_ir::{
     Cipher, Const, ConvGeometry, Data, Decomposition, Domain, Elem, Facts, Func, Graph, Id, Interval, Key, Op, Output,
-    ParamSet, Phase, PoolGeometry, Post, Read, SecurityCurve, Value, shape,
+    ParamSet, Phase, Planned, PlannedTable, PoolGeometry, Post, Read, SecurityCurve, Value, shape,
 };
 use ndarray::{Array2, ArrayD, IxDyn};
 use proptest::prelude::*;
@@ -208,6 +208,7 @@ impl Tape {
             scale: self.coin().then(|| self.list(Self::real)),
             seen: self.coin().then(|| self.list(|t| (t.real(), t.real()))),
             range: self.coin().then(|| self.list(Self::interval)),
+            planned: (!graph.params.is_empty() && self.coin()).then(|| self.planned(graph)),
         };
         let cipher = (!graph.params.is_empty() && self.coin()).then(|| Cipher {
             params: Id::new(self.below(graph.params.len())),
@@ -219,6 +220,17 @@ impl Tape {
         let from = (0..origins).map(|_| Id::new(self.below(graph.origins.len()))).collect();
         let name = self.name(|n| graph.values.iter().any(|v| v.name == n));
         Value { name, shape, elem, op, facts, cipher, from }
+    }
+
+    fn planned(&mut self, graph: &Graph) -> Planned {
+        let decomposition =
+            |random: &mut Self| Decomposition { base_log: random.below(64) as u32, level: random.below(64) as u32 };
+        let table = self.coin().then(|| PlannedTable {
+            set: Id::new(self.below(graph.params.len())),
+            ks: decomposition(self),
+            conversion: self.coin().then(|| decomposition(self)),
+        });
+        Planned { home: Id::new(self.below(graph.params.len())), table }
     }
 
     fn post(&mut self, posts: &[Post]) -> Post {

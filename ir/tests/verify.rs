@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use fhe_ir::text::{Sidecar, parse};
 use fhe_ir::verify::{VerifyError, verify};
-use fhe_ir::{Elem, Graph, Id, Interval, Op};
+use fhe_ir::{Elem, Graph, Id, Interval, Op, Planned};
 use ndarray::{Array2, ShapeBuilder};
 
 const RULES: [&str; 7] = ["structure", "shape", "phase", "scale", "range", "table", "cipher"];
@@ -116,6 +116,40 @@ fn ids_point_into_their_arenas() {
     refused("structure", "an origin does not exist", |g| g.origins.clear());
     refused("structure", "the value or the bias does not exist", |g| g.outputs[0].value = Id::new(4));
     refused("structure", "the value or the bias does not exist", |g| g.outputs[0].bias = Some(Id::new(2)));
+}
+
+#[test]
+fn planned_keys_exist_and_fit() {
+    let text = "eir 1 tabled\ngraph g\nparams !p0 = n=742 k=1 N=2048 pbs=2^23x1 ks=2^3x5 security=128\n\
+                params !p1 = n=742 k=2 N=1024 pbs=2^23x1 ks=2^3x5 security=128\n\
+                params !p2 = n=742 k=1 N=1024 pbs=2^23x1 ks=2^3x5 security=128\n\
+                %x: [0, 1][1,2] = input ; scale=1 HOME\n\
+                %y: [0, 1][1,2] = lut %x, @t, domain=[0, 1], read=exact ; scale=1 TABLE\n\
+                output %y \"y\", read=exact, domain=[0, 1]\ntable @t: [1,2] = 0 1\n";
+    let verified = |home: &str, table: &str| {
+        let graph = parse(&text.replace("HOME", home).replace("TABLE", table), &Sidecar::new()).expect("a graph");
+        verify(&graph).map_err(|e| format!("{}: {}", e.rule, e.message))
+    };
+    for (home, table, wanted) in [
+        ("home=!p2", "home=!p2 set=!p2 ks=2^3x5", ""),
+        ("home=!p2", "home=!p0 set=!p2 ks=2^3x5 convert=2^20x2", ""),
+        ("home=!p2", "home=!p0 set=!p2 ks=2^3x5", "cipher: no conversion is planned"),
+        ("home=!p2", "home=!p2 set=!p2 ks=2^3x5 convert=2^20x2", "cipher: a conversion is planned"),
+        ("home=!p2", "home=!p2 set=!p2 ks=2^63x5", "cipher: "),
+        ("home=!p2", "home=!p2", "phase: keys are planned"),
+        ("home=!p2 set=!p2 ks=2^3x5", "home=!p2 set=!p2 ks=2^3x5", "phase: keys are planned"),
+    ] {
+        match verified(home, table) {
+            Ok(()) => assert!(wanted.is_empty(), "{table} is accepted"),
+            Err(error) => assert!(!wanted.is_empty() && error.starts_with(wanted), "{table}: {error}"),
+        }
+    }
+    refused("phase", "planned in phase tabled", |g| {
+        g.values[0].facts.planned = Some(Planned { home: Id::new(0), table: None });
+    });
+    refused("structure", "the planned parameter set", |g| {
+        g.values[0].facts.planned = Some(Planned { home: Id::new(1), table: None });
+    });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fhe_ir::{Graph, Id, Value};
+use fhe_ir::{Graph, Id, Planned, PlannedTable, Value};
 
 use crate::growth::{BySource, growth_by_table};
 use crate::options::Options;
@@ -55,6 +55,42 @@ impl Numbered {
     /// Noise factors of a value, per channel, by table.
     pub(crate) fn factors(&self, id: Id<Value>) -> &[Factors] {
         &self.factors[id.index()]
+    }
+
+    /// Writes an assignment into a graph.
+    pub(crate) fn plan_all(&self, graph: &mut Graph, assignment: &Assignment) {
+        graph.params = assignment.sets.clone();
+        let set_of = |home| assignment.sets.iter().position(|set| BigKeyDims::of(set) == home);
+        for index in 0..graph.values.len() {
+            let id = Id::new(index);
+            let home = set_of(self.home(assignment, id)).expect("regions live under the big key of a set");
+            let table = self.plan(assignment, id).map(|plan| PlannedTable {
+                set: Id::new(plan.set),
+                ks: plan.keyswitch,
+                conversion: plan.conversion,
+            });
+            graph.values[index].facts.planned = Some(Planned { home: Id::new(home), table });
+        }
+    }
+
+    /// The assignment that a graph plans, where it plans one for every value and its regions have one home each.
+    pub(crate) fn planned(&self, graph: &Graph) -> Option<Assignment> {
+        let (mut homes, mut tables) = (vec![None; self.regions], vec![]);
+        for (id, value) in graph.iter() {
+            let planned = value.facts.planned?;
+            let home = BigKeyDims::of(graph.param(planned.home));
+            if *homes[self.region[id.index()]].get_or_insert(home) != home {
+                return None;
+            }
+            // In the order of their numbers.
+            if self.table[id.index()].is_some() {
+                let PlannedTable { set, ks, conversion } = planned.table?;
+                tables.push(TablePlan { set: set.index(), keyswitch: ks, conversion });
+            }
+        }
+        let one_curve = graph.params.windows(2).all(|sets| sets[0].curve == sets[1].curve);
+        let homes = homes.into_iter().collect::<Option<_>>().filter(|_| one_curve)?;
+        Some(Assignment { sets: graph.params.clone(), tables, homes, cost_ns: 0.0, key_bytes: 0 })
     }
 
     /// How a table is run.

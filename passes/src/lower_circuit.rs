@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fhe_ir::params::{ParamSet, Variance};
-use fhe_ir::{Cipher, Graph, Id, Key, Op, Output, Phase, Read, Rebuild, Table, Value};
+use fhe_ir::{Cipher, Facts, Graph, Id, Key, Op, Output, Phase, Read, Rebuild, Table, Value};
 use ndarray::Array2;
 
 use crate::key_sets::Numbered;
@@ -39,7 +39,7 @@ impl Pass for LowerCircuit {
     fn run(&self, graph: Graph, cx: &mut PassCx<'_>) -> Result<Graph, PassError> {
         let regions = Regions::of(&graph);
         let numbered = Numbered::of(&graph, &regions);
-        let assignment = assignment(&graph, &regions, &numbered, cx)?;
+        let assignment = assignment(&graph, &regions, &numbered)?;
         let keyed = Keyed { graph: &graph, regions: &regions, numbered: &numbered, assignment: &assignment };
         keyed.check_boxes()?;
         let mut new = Rebuild::new(&graph);
@@ -48,6 +48,7 @@ impl Pass for LowerCircuit {
         let mut keyswitches = 0;
         for (id, old) in graph.iter() {
             let mut value = Value { op: new.remap(&old.op), cipher: Some(keyed.big(id)), ..old.clone() };
+            value.facts.planned = None;
             if let Op::Lut { x, table, domain, read } = &old.op {
                 let plan = keyed.plan(id);
                 let set = &graph.params[plan.set];
@@ -64,6 +65,7 @@ impl Pass for LowerCircuit {
                         name: format!("{}.ks", operand.name),
                         op: Op::Keyswitch { x: new.get(*x), ks: plan.keyswitch },
                         cipher: Some(cipher),
+                        facts: Facts { planned: None, ..operand.facts.clone() },
                         ..operand.clone()
                     })
                 });
@@ -97,24 +99,17 @@ impl Pass for LowerCircuit {
     }
 }
 
-/// Which table runs under which set: all under the only one, or as select-params has noted.
-fn assignment(
-    graph: &Graph,
-    regions: &Regions<'_>,
-    numbered: &Numbered,
-    cx: &PassCx<'_>,
-) -> Result<Assignment, PassError> {
+/// Which table runs under which set: as is planned, or all under the only one.
+fn assignment(graph: &Graph, regions: &Regions<'_>, numbered: &Numbered) -> Result<Assignment, PassError> {
     let tables = regions.readings.iter().filter(|r| r.table.is_some()).count();
-    let fits =
-        |a: &&Assignment| a.sets == graph.params && (a.tables.len(), a.homes.len()) == (tables, numbered.regions);
-    match (&graph.params[..], cx.notes.assignment.as_ref().filter(fits)) {
-        ([_, ..], Some(noted)) => Ok(noted.clone()),
+    match (&graph.params[..], numbered.planned(graph)) {
+        ([_, ..], Some(planned)) => Ok(planned),
         ([params], None) => Ok(Assignment::one(*params, tables, numbered.regions)),
         (sets, _) => Err(PassError::BadOptions {
             message: if sets.is_empty() {
                 "the graph has 0 parameter sets, not one".into()
             } else {
-                format!("the graph has {} parameter sets, and nothing says which table runs under which", sets.len())
+                format!("the graph has {} parameter sets, and not every value says which it is for", sets.len())
             },
             advice: "run select-params before lower-circuit".into(),
         }),

@@ -8,7 +8,6 @@ use ndarray::ArrayD;
 
 use crate::budget::Sensitivities;
 use crate::options::Options;
-use crate::params::Assignment;
 
 /// One transformation of a graph, holding one idea. The manager verifies, dumps, diffs and counts.
 pub trait Pass: Sync {
@@ -69,8 +68,6 @@ pub struct Notes {
     pub sensitivities: Sensitivities,
     /// Domains from the values seen, by the name of what is read, where those of the worst case were taken.
     pub calibrated: IndexMap<String, Domain>,
-    /// Which table runs under which of the graph's several parameter sets.
-    pub assignment: Option<Assignment>,
 }
 
 impl<'a> PassCx<'a> {

@@ -1,17 +1,17 @@
 //! select-params: the cheapest cryptographic parameters under which every table and output is read right.
 //!
 //! The search runs over the noise constraints of all readings; the result is kept in the graph as `!p0`. Where several
-//! sets are cheaper and their keys small enough, they are `!p0`, `!p1`, …, and which table runs under which is noted for
-//! lower-circuit.
+//! sets are cheaper and their keys small enough, they are `!p0`, `!p1`, …, and which table runs under which is planned in
+//! the facts of values.
 
-use fhe_ir::{Graph, ParamSet, Phase, Read};
+use fhe_ir::{Graph, Phase, Read};
 
 use crate::budget::{Sensitivities, Sensitivity, output_key};
 use crate::key_sets::Numbered;
 use crate::options::Options;
 use crate::params::{
-    Constraint, ErrorTarget, Found, Infeasible, MeanNoise, NoiseModel, Requirements, SearchSpace, in_words, search,
-    solve,
+    Assignment, Constraint, ErrorTarget, Found, Infeasible, MeanNoise, NoiseModel, Requirements, SearchSpace, in_words,
+    search, solve,
 };
 use crate::pass::{Pass, PassCx, PassError, Place};
 use crate::regions::{Reading, Regions};
@@ -37,6 +37,7 @@ impl Pass for SelectParams {
     }
 
     fn run(&self, mut graph: Graph, cx: &mut PassCx<'_>) -> Result<Graph, PassError> {
+        graph.values.iter_mut().for_each(|v| v.facts.planned = None);
         let regions = Regions::of(&graph);
         let noise_budget = matches!(cx.options.error, ErrorTarget::Noise(_));
         if !noise_budget && regions.readings.iter().any(|r| r.table.is_some() && r.read == Read::Full) {
@@ -54,22 +55,25 @@ impl Pass for SelectParams {
         let found = search(&requirements, &NOISE_MODEL, &cx.options.cost_model())
             .map_err(|infeasible| explain(&graph, &regions, &infeasible, mean.as_ref(), cx))?;
         cx.remark(format!("{} costs {:.3} s single-threaded per inference", found.params, found.cost_ns * 1e-9));
-        cx.notes.assignment = None;
-        let sets = if cx.options.max_key_bytes > 0 { several(&graph, &regions, &found, mean, cx) } else { None };
-        graph.params = sets.unwrap_or_else(|| vec![found.params]);
+        let several = if cx.options.max_key_bytes > 0 { several(&graph, &regions, &found, mean, cx) } else { None };
+        match several {
+            Some((numbered, assignment)) => numbered.plan_all(&mut graph, &assignment),
+            None => graph.params = vec![found.params],
+        }
         Ok(graph)
     }
 }
 
-/// Several sets where they are cheaper than the best single one; their assignment is noted.
+/// Several sets where they are cheaper than the best single one.
 fn several(
     graph: &Graph,
     regions: &Regions<'_>,
     single: &Found,
     mean: Option<MeanNoise>,
     cx: &mut PassCx<'_>,
-) -> Option<Vec<ParamSet>> {
-    let problem = Numbered::of(graph, regions).problem(graph, regions, cx.options, mean);
+) -> Option<(Numbered, Assignment)> {
+    let numbered = Numbered::of(graph, regions);
+    let problem = numbered.problem(graph, regions, cx.options, mean);
     let found = solve(&problem, &NOISE_MODEL, &cx.options.cost_model()).ok()?;
     if found.sets.len() < 2 && found.tables.iter().all(|t| t.conversion.is_none()) {
         return None;
@@ -82,9 +86,7 @@ fn several(
         found.key_bytes as f64 / f64::from(1 << 30),
     ));
     cx.count("sets", found.sets.len() as u64);
-    let sets = found.sets.clone();
-    cx.notes.assignment = Some(found);
-    Some(sets)
+    Some((numbered, found))
 }
 
 /// Under a noise budget, all reads as one: the mean of their variances, each relative to its domain and with the weight

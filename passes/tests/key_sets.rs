@@ -1,6 +1,6 @@
 //! Circuits of several key sets, from the text of a tabled graph to the noise that each op states.
 
-use fhe_ir::text::{Sidecar, parse};
+use fhe_ir::text::{Sidecar, parse, print};
 use fhe_ir::{CircuitKeys, Graph, Key, Op, Value, eval, verify};
 use fhe_passes::lower_circuit::LowerCircuit;
 use fhe_passes::manager::{Flow, run_pipeline};
@@ -68,6 +68,30 @@ fn results_of_two_sets_meet_behind_a_conversion() {
         let exact = eval::integer(&parse(&text, &Sidecar::new()).expect("a graph"), &inputs);
         assert_eq!(eval::simulate(circuit, &inputs, 1).outputs, exact.outputs);
     }
+}
+
+#[test]
+fn the_text_of_a_graph_with_several_sets_lowers_to_the_same_circuit() {
+    let (text, options) = (coarse_and_fine(), options(4 << 30));
+    let tabled = parse(&text, &Sidecar::new()).expect("a graph");
+    let run = |graph: Graph, passes: &[&dyn Pass]| {
+        run_pipeline(graph, passes, &mut PassCx::new(&options, &[]), |_| Flow::Continue).map(|(graph, _)| graph)
+    };
+    let planned = run(tabled, &LOWERING[..1]).expect("there are parameters");
+    let printed = print(&planned);
+    for part in ["params !p1 = ", " ; scale=1 bits=1.00 home=!p", " set=!p", " convert=2^"] {
+        assert!(printed.text.contains(part), "{part:?} is missing:\n{}", printed.text);
+    }
+    let read = parse(&printed.text, &printed.sidecar).expect("a graph");
+    assert_eq!(read, planned);
+    // What the compiler chose earlier plays no part.
+    let lowered = run(read, &LOWERING[1..]).expect("all is planned");
+    assert_eq!(lowered, circuit(&text, &options));
+    // Without its plan the graph is refused, and does not end up under the first set.
+    let mut stripped = planned;
+    stripped.values[0].facts.planned = None;
+    let refusal = run(stripped, &LOWERING[1..]).expect_err("nothing says which set is for the value");
+    assert!(refusal.to_string().contains("parameter sets, and not every value"), "{refusal}");
 }
 
 #[test]

@@ -104,7 +104,7 @@ pub fn circuit(params: ParamSet) -> Circuit {
             shape: vec![1, ELEMENTS],
             elem: Elem::Int(range),
             op,
-            facts: Facts { scale: Some(vec![1.0]), seen: None, range: Some(vec![range; ELEMENTS]) },
+            facts: Facts { scale: Some(vec![1.0]), range: Some(vec![range; ELEMENTS]), ..Facts::default() },
             cipher: Some(Cipher { params: Id::new(0), key, span, log2_sd }),
             from: vec![],
         })

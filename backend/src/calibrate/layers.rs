@@ -33,7 +33,7 @@ impl Layer {
             shape: shape.to_vec(),
             elem: Elem::Int(Interval { lo: 0, hi: 1 }),
             op,
-            facts: Facts { scale: None, seen: None, range: None },
+            facts: Facts::default(),
             cipher: None,
             from: vec![],
         };

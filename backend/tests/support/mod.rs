@@ -92,7 +92,7 @@ impl Build {
             shape: shape.to_vec(),
             elem: Elem::Int(hull),
             op,
-            facts: Facts { scale: Some(vec![1.0]), seen: None, range: Some(ranges) },
+            facts: Facts { scale: Some(vec![1.0]), range: Some(ranges), ..Facts::default() },
             cipher: Some(Cipher {
                 params: Id::new(0),
                 key,

@@ -5,7 +5,9 @@ use super::parse::{Line, Parsed, Parser, new_id};
 use crate::func::Func;
 use crate::graph::{Cipher, Const, Elem, Facts, Key, Origin, Output, Value};
 use crate::id::Id;
+use crate::keys::{Planned, PlannedTable};
 use crate::op::{ConvGeometry, Op, PoolGeometry};
+use crate::params::ParamSet;
 use crate::post::Post;
 use crate::table::{Domain, Read, Table};
 
@@ -61,6 +63,10 @@ impl<'t> Parser<'t> {
                     check_bits(line, value)?;
                     std::mem::replace(&mut bits, true)
                 }
+                Token::Word("home") => {
+                    let planned = self.planned(line)?;
+                    value.facts.planned.replace(planned).is_some()
+                }
                 Token::Param(_) => {
                     let cipher = self.cipher(line)?;
                     value.cipher.replace(cipher).is_some()
@@ -76,13 +82,42 @@ impl<'t> Parser<'t> {
                 }
                 _ => {
                     let also = if value.from.is_empty() { "" } else { ", also" };
-                    return Err(line.expected(span, format!("a fact: scale, seen, range, bits, !p0.big{also}")));
+                    return Err(line.expected(span, format!("a fact: scale, seen, range, bits, home, !p0.big{also}")));
                 }
             };
             if twice {
                 return Err(line.duplicate(span));
             }
         }
+    }
+
+    /// `home=!p1`, and of a `lut` `home=!p1 set=!p0 ks=2^3x5` with `convert=2^4x3` where the keys differ.
+    fn planned(&mut self, line: &mut Line<'t>) -> Parsed<Planned> {
+        let home = self.set_name(line.keyed("home")?)?;
+        let (token, _) = line.cursor.peek()?;
+        if token != Token::Word("set") {
+            return Ok(Planned { home, table: None });
+        }
+        let set = self.set_name(line.keyed("set")?)?;
+        let ks = line.keyed("ks")?.decomposition()?;
+        let (token, _) = line.cursor.peek()?;
+        let converts = token == Token::Word("convert");
+        let conversion = converts.then(|| line.keyed("convert")?.decomposition()).transpose()?;
+        Ok(Planned { home, table: Some(PlannedTable { set, ks, conversion }) })
+    }
+
+    /// `!p0`.
+    fn set_name(&self, line: &mut Line<'t>) -> Parsed<Id<ParamSet>> {
+        let (token, span) = line.cursor.next()?;
+        let Token::Param(name) = token else { return Err(line.expected(span, "a parameter set: !p0")) };
+        self.set_of(name).ok_or_else(|| line.undefined(span, "a parameter set of this text"))
+    }
+
+    /// The parameter set `p0`.
+    fn set_of(&self, name: &str) -> Option<Id<ParamSet>> {
+        let index = name.strip_prefix('p').and_then(|i| i.parse::<usize>().ok())?;
+        // The second comparison refuses other ways to write the number.
+        (index < self.graph.params.len() && format!("p{index}") == name).then(|| Id::new(index))
     }
 
     /// `!p0.big span=256 sd=2^-30`.
@@ -94,9 +129,7 @@ impl<'t> Parser<'t> {
             Some((set, "small")) => (set, Key::Small),
             _ => return Err(line.expected(span, "a key: !p0.big, !p0.small")),
         };
-        let index = set.strip_prefix('p').and_then(|i| i.parse::<usize>().ok());
-        // The second comparison refuses other ways to write the number.
-        let params = index.filter(|&i| i < self.graph.params.len() && format!("p{i}") == set).map(Id::new);
+        let params = self.set_of(set);
         let params = params.ok_or_else(|| line.undefined(span, "a key of a parameter set of this text"))?;
         let span = line.keyed("span")?.integer("the number of integers on the half torus")?;
         let log2_sd = self.real_list(line.keyed("sd")?, |line| {

@@ -8,6 +8,7 @@ use crate::func::Func;
 use crate::graph::{Cipher, Const, Data, Elem, Facts, Graph, Key, Origin, Output, Value};
 use crate::id::Id;
 use crate::interval::Interval;
+use crate::keys::{Planned, PlannedTable};
 use crate::op::{ConvGeometry, Op, PoolGeometry};
 use crate::params::{Decomposition, ParamSet};
 use crate::table::{Domain, Table};
@@ -134,7 +135,7 @@ impl<'g> Printer<'g> {
         cipher: Option<&Cipher>,
         further_origins: &[Id<Origin>],
     ) -> Vec<String> {
-        let Facts { scale, seen, range } = facts;
+        let Facts { scale, seen, range, planned } = facts;
         let mut out = vec![];
         if let Some(scale) = scale {
             out.push(format!("scale={}", self.real_list(scale, real)));
@@ -148,14 +149,20 @@ impl<'g> Printer<'g> {
         if let Elem::Int(interval) = elem {
             out.push(format!("bits={:.2}", interval.bits()));
         }
+        if let Some(Planned { home, table }) = planned {
+            out.push(format!("home={}", self.set_name(*home)));
+            if let Some(PlannedTable { set, ks, conversion }) = table {
+                out.push(format!("set={} ks={ks}", self.set_name(*set)));
+                out.extend(conversion.map(|ks| format!("convert={ks}")));
+            }
+        }
         if let Some(Cipher { params, key, span, log2_sd }) = cipher {
             let key = match key {
                 Key::Big => "big",
                 Key::Small => "small",
             };
-            let dangling = if params.index() < self.graph.params.len() { "" } else { "?" };
             let sd = self.real_list(log2_sd, sd);
-            out.push(format!("!p{dangling}{}.{key} span={span} sd={sd}", params.index()));
+            out.push(format!("{}.{key} span={span} sd={sd}", self.set_name(*params)));
         }
         if !further_origins.is_empty() {
             let names: Vec<_> = further_origins.iter().map(|o| origin_of(self.graph, *o)).collect();
@@ -247,6 +254,11 @@ impl<'g> Printer<'g> {
                 out
             }
         }
+    }
+
+    fn set_name(&self, set: Id<ParamSet>) -> String {
+        let dangling = if set.index() < self.graph.params.len() { "" } else { "?" };
+        format!("!p{dangling}{}", set.index())
     }
 
     fn chain(&self, chain: &[Func]) -> String {

@@ -1,7 +1,7 @@
 //! The verifier's rules of keys: what each op wants its operands and its result to be under.
 
 use crate::graph::{Cipher, Graph, Key, Value};
-use crate::keys::SecretKey;
+use crate::keys::{Planned, SecretKey};
 use crate::op::Op;
 
 /// Sets of one circuit lie on one curve: returns the number of the first that does not, and what is wrong.
@@ -56,4 +56,18 @@ pub(super) fn keys(graph: &Graph, value: &Value, own: &Cipher) -> Result<(), Str
         }
     }
     Ok(())
+}
+
+/// What is planned for a value.
+pub(super) fn planned(graph: &Graph, planned: &Planned) -> Result<(), String> {
+    let Some(table) = planned.table else { return Ok(()) };
+    table.ks.check("keyswitch")?;
+    let big = |set| graph.param(set).secret_key(Key::Big);
+    let (own, home) = (big(table.set), big(planned.home));
+    match table.conversion {
+        Some(ks) if own != home => ks.check("keyswitch"),
+        None if own == home => Ok(()),
+        Some(_) => Err(format!("a conversion is planned, and the key {own} of its set is that of its home")),
+        None => Err(format!("no conversion is planned from the key {own} of its set to {home}, that of its home")),
+    }
 }
