@@ -11,8 +11,10 @@
 //! What the network quantizes itself is law: the steps of its quantizers, its exact integer weights, integers its client
 //! sends. Such values are taken over as they are, and two of them are added by integer factors of both.
 
+mod compensate;
 mod grid;
 mod means;
+mod moments;
 mod offset;
 mod weights;
 
@@ -57,7 +59,7 @@ impl Pass for Quantize {
             summed,
             worst_case: grids::are_complete(&graph) && cx.options.rounding == Rounding::Off,
             grids: grids::of(&graph),
-            means: means::of(&graph, cx.calibration),
+            observed: means::of(&graph, cx.calibration),
             weighted: vec![],
             requantized: vec![],
             cx,
@@ -169,8 +171,8 @@ struct Quantizer<'g, 'cx, 'o> {
     worst_case: bool,
     /// For each old value: the integers that the network itself gives it.
     grids: Vec<Option<Grid>>,
-    /// For each old value that a layer reads: its mean per channel, where rows are given.
-    means: Vec<Option<Vec<f64>>>,
+    /// What calibration rows show of the operands of layers.
+    observed: means::Observed,
     /// For each new value: whether a weighted op has been applied since the last table or input.
     weighted: Vec<bool>,
     /// Values of the new graph and their requantizing tables.
@@ -430,6 +432,9 @@ impl Quantizer<'_, '_, '_> {
                 }
             }
         }
+        let moments = self.observed.moments.get(&id).filter(|_| bits < STATED_BITS);
+        let factors = moments.map(|moments| compensate::Factors::of(moments, &scales, groups, per_group));
+        let factors = factors.as_ref();
         let full = self.cx.options.rounding == Rounding::Full;
         let natural = weights::best_scales(&real, bits);
         let widths = seen_widths(old, outs);
@@ -440,19 +445,20 @@ impl Quantizer<'_, '_, '_> {
             Some(Match { other, sum }) => {
                 let other = self.scales(self.new.get(other)).into_iter().map(f64::from).collect::<Vec<_>>();
                 let wanted = weights::scales_in_sum(&clipped, &widths, &seen_widths(self.graph.value(sum), outs), full);
-                let (own, factors): (Vec<_>, Vec<_>) =
+                let (own, multiples): (Vec<_>, Vec<_>) =
                     wanted.iter().zip(&other).map(|(w, o)| weights::commensurable(*w, *o)).unzip();
                 self.cx.count("scales matched to an add", 1);
-                weights::quantize(&real, &own, &factors, None)
+                compensate::quantize(&real, &own, &multiples, None, factors)
             }
             None => {
                 let gains = weights::gains(&clipped, &widths, full);
                 self.cx.count("channels with a gain", gains.iter().filter(|g| **g > 1.0).count() as u64);
                 let fine: Vec<f64> = natural.iter().zip(&gains).map(|(s, g)| s / g).collect();
                 if gains.iter().all(|g| *g == 1.0) {
-                    clipped
+                    let limit = weights::limit(bits);
+                    compensate::quantize(&real, &natural, &vec![1; outs], Some(limit), factors)
                 } else {
-                    weights::quantize(&real, &fine, &vec![1; outs], None)
+                    compensate::quantize(&real, &fine, &vec![1; outs], None, factors)
                 }
             }
         };

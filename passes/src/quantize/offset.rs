@@ -24,7 +24,7 @@ impl Quantizer<'_, '_, '_> {
             Op::Conv { geometry, .. } => (geometry.groups, geometry.pads != [0; 4]),
             _ => (1, false),
         };
-        let middles = match &self.means[operand[0].index()] {
+        let middles = match &self.observed.means[operand[0].index()] {
             Some(means) => {
                 let scales = self.scales(operand[1]);
                 means.iter().zip(&scales).map(|(mean, scale)| mean / f64::from(*scale)).collect()
