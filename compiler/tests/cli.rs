@@ -110,7 +110,7 @@ fn a_plain_compile_prints_a_summary_and_the_next_command() {
     let (overview, _) = place.expect(0, "inspect mlp2.fhe");
     assert!(overview.contains("lookups   3"), "{overview}");
     let (listing, _) = place.expect(0, "inspect mlp2.fhe --format ir");
-    assert!(listing.starts_with("eir 1 circuit\ngraph mlp2\n"), "{listing}");
+    assert!(listing.starts_with("eir 2 circuit\ngraph mlp2\n"), "{listing}");
 }
 
 #[test]

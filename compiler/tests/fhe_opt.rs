@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-const CASE: &str = "eir 1 float
+const CASE: &str = "eir 2 float
 graph g
 
 %x: f32[1,2] = input
@@ -56,7 +56,7 @@ fn exit_codes_tell_command_line_from_text() {
     assert!(err.contains("fold-constants"), "{err}");
     assert_eq!(opt(&["-", "--passes", "tabulate"], CASE).0.status.code(), Some(2));
     assert_eq!(opt(&["-", "--stop-after", "nothing"], CASE).0.status.code(), Some(2));
-    assert_eq!(opt(&["-"], "eir 1 float\nnonsense").0.status.code(), Some(1));
+    assert_eq!(opt(&["-"], "eir 2 float\nnonsense").0.status.code(), Some(1));
     let (output, _, err) = opt(&["-"], &CASE.replace("%y: f32[1,2]", "%y: f32[1,3]"));
     assert_eq!(output.status.code(), Some(1));
     assert!(err.contains("cli::broken-listing"), "{err}");
@@ -70,7 +70,7 @@ fn a_dump_can_be_read_again() {
     // More numbers than a listing holds: they go into files beside it.
     let weights: Vec<String> = (0..80).map(|i| format!("{i}.5")).collect();
     let text = format!(
-        "eir 1 float\ngraph g\n\n%x: f32[1,80] = input\n%neg: f32[1,80] = neg %x\n%y: f32[1,1] = dot %neg, @w\n\
+        "eir 2 float\ngraph g\n\n%x: f32[1,80] = input\n%neg: f32[1,80] = neg %x\n%y: f32[1,1] = dot %neg, @w\n\
          output %y \"y\"\n\nconst @w: f[1,80] = {}\n",
         weights.join(" ")
     );

@@ -20,7 +20,7 @@ use crate::text::{self, MAX_NUMBERS, ParseError, Printed, Sidecar};
 use crate::verify::VerifyError;
 
 /// Version of the file's layout.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 /// Greatest size of a file in bytes.
 pub const MAX_BYTES: usize = 1 << 32;

@@ -164,7 +164,7 @@ mod tests {
     use crate::text::{Sidecar, parse};
 
     fn graph() -> Graph {
-        let text = "eir 1 float\ngraph g\n%a: f32[1,1,2,3] = input\n%b: f32[1,1,2,3] = input\n\
+        let text = "eir 2 float\ngraph g\n%a: f32[1,1,2,3] = input\n%b: f32[1,1,2,3] = input\n\
                     %y: f32[1,1,2,3] = add %a, %b\noutput %y \"y\"\n";
         parse(text, &Sidecar::new()).expect("a graph")
     }

@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn zero_weights_cost_nothing() {
-        let text = "eir 1 ranged\ngraph g\n%x: [0, 1][1,2,3,3] = input ; scale=1\n\
+        let text = "eir 2 ranged\ngraph g\n%x: [0, 1][1,2,3,3] = input ; scale=1\n\
                     %y: [0, 9][1,3,2,2] = conv %x, @w\noutput %y \"y\"\n\
                     const @w: i[3,2,2,2] = 1*8 0*8 0 2 0*5 -1\n";
         let graph = parse(text, &Sidecar::new()).expect("a graph");

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use fhe_ir::artifact::{Artifact, ArtifactError, hex};
 use fhe_ir::text::{Sidecar, parse};
 use fhe_ir::verify::verify;
+use miette::Diagnostic;
 use proptest::prelude::*;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -15,7 +16,7 @@ fn circuit_text() -> String {
     let scales: Vec<_> = (1..=70).map(|i| format!("0.{i}")).collect();
     let weights: Vec<_> = (0..140).map(|i| (i % 3 - 1).to_string()).collect();
     format!(
-        r#"eir 1 circuit
+        r#"eir 2 circuit
 graph tiny
 params !p0 = n=742 k=1 N=2048 pbs=2^23x1 ks=2^3x5 security=128
 %x: [0, 1][1,70] = input ; scale=({}) !p0.big span=256 sd=2^-50
@@ -116,10 +117,13 @@ fn truncations_and_flips_of_every_byte_are_refused() {
 
 #[test]
 fn each_check_has_its_error() {
-    assert_eq!(error(&rewritten(|content, _| content["version"] = json!(2))), "the artifact has version 2, allowed: 1");
+    let old = rewritten(|content, _| content["version"] = json!(1));
+    assert_eq!(error(&old), "the artifact has version 1, allowed: 2");
+    let help = Artifact::from_bytes(&old).expect_err("an old file").help().map(|help| help.to_string());
+    assert_eq!(help.as_deref(), Some("compile the model again with this version"));
     let altered = "the artifact was altered or truncated: the checksum is another";
     assert_eq!(error(&rewritten(|content, _| content["report"]["z"] = json!(0.2))), altered);
-    assert_eq!(error(&rewritten(|content, _| content["listing"] = json!("eir 1 circuit"))), altered);
+    assert_eq!(error(&rewritten(|content, _| content["listing"] = json!("eir 2 circuit"))), altered);
     assert_eq!(error(&rewritten(|_, tensors| tensors.values_mut().for_each(|t| t.1[0] ^= 1))), altered);
     assert_eq!(error(&rewritten(|_, tensors| tensors.clear())), altered);
     assert_eq!(

@@ -9,7 +9,7 @@ use ndarray::{ArrayD, IxDyn};
 
 /// Four sets on two big and two small keys: a finer bootstrap under the same keys (`!p1`), another polynomial under the
 /// same small key (`!p2`), and a conversion to it; `!p3` is not used. Integers have no noise of their own.
-const CIRCUIT: &str = "eir 1 circuit
+const CIRCUIT: &str = "eir 2 circuit
 graph g
 params !p0 = n=600 k=2 N=512 pbs=2^18x1 ks=2^3x5 security=128
 params !p1 = n=600 k=2 N=512 pbs=2^12x2 ks=2^4x4 security=128
@@ -72,7 +72,7 @@ fn tables_of_one_size_share_the_rounding_and_others_have_their_own() {
     // Tables whose entries are the slots of their grid: what is read is where the switch has put the input.
     let slots = |n: usize| (0..n).map(|i| i.to_string()).collect::<Vec<_>>().join(" ");
     let text = format!(
-        "eir 1 circuit\ngraph g\n\
+        "eir 2 circuit\ngraph g\n\
          params !p0 = n=800 k=2 N=512 pbs=2^18x1 ks=2^3x5 security=128\n\
          params !p1 = n=800 k=2 N=512 pbs=2^12x2 ks=2^4x4 security=128\n\
          params !p2 = n=800 k=1 N=2048 pbs=2^23x1 ks=2^3x5 security=128\n\

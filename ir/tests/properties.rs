@@ -229,7 +229,7 @@ proptest! {
 #[test]
 fn proven_intervals_of_layers_are_reached() {
     // Each channel's ends occur at some corner: the intervals are not only sound.
-    let text = "eir 1 ranged\ngraph g\n%x: [-2, 3][1,3] = input ; scale=1 range=[-2, 1] [0, 3] [1, 1]\n\
+    let text = "eir 2 ranged\ngraph g\n%x: [-2, 3][1,3] = input ; scale=1 range=[-2, 1] [0, 3] [1, 1]\n\
                 %y: [-12, 9][1,2] = dot %x, @w ; range=[-5, 10]*2\noutput %y \"y\"\nconst @w: i[2,3] = 1 -2 3 | -3 0 2\n";
     let mut graph = parse(text, &Sidecar::new()).expect("a graph");
     let value = graph.values[1].clone();
@@ -248,7 +248,7 @@ fn proven_intervals_of_layers_are_reached() {
 /// Two layers and two tables on one keyswitch; `sd` is the noise of every ciphertext.
 fn circuit(sd: &str) -> Graph {
     let text = format!(
-        "eir 1 circuit\ngraph g\nparams !p0 = n=450 k=1 N=32768 pbs=2^23x1 ks=2^3x5 security=128\n\
+        "eir 2 circuit\ngraph g\nparams !p0 = n=450 k=1 N=32768 pbs=2^23x1 ks=2^3x5 security=128\n\
          %x: [0, 3][1,2] = input ; scale=1 !p0.big span=16 sd={sd}\n\
          %fc: [-6, 9][1,2] = dot %x, @w ; !p0.big span=16 sd={sd}\n\
          %ks: [-6, 9][1,2] = keyswitch %fc, ks=2^3x5 ; !p0.small span=16 sd={sd}\n\

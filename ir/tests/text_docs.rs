@@ -19,7 +19,7 @@ fn listings_are_in_printed_form() {
 
 /// Keywords that the parser offers in an error.
 fn offered(line: &str) -> Vec<String> {
-    let text = format!("eir 1 float\ngraph g\n%x: f32[1,1] = input\n{line}\n");
+    let text = format!("eir 2 float\ngraph g\n%x: f32[1,1] = input\n{line}\n");
     let error = parse(&text, &Sidecar::new()).expect_err("not a keyword").to_string();
     let (_, keywords) = error.rsplit_once(": ").expect("keywords");
     keywords.split(", ").map(str::to_owned).collect()

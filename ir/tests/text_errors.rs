@@ -1,11 +1,11 @@
 //! Errors of the parser: place, what was got, what is allowed; and no text makes it panic or swell.
 
-use fhe_ir::text::{Sidecar, parse};
+use fhe_ir::text::{Problem, Sidecar, parse};
 use miette::Diagnostic;
 use proptest::prelude::*;
 
 /// A text that a case adds a line to.
-const HEAD: &str = "eir 1 ranged\ngraph g\nparams !p0 = n=742 k=1 N=2048 pbs=2^23x1 ks=2^3x5 security=128\n\
+const HEAD: &str = "eir 2 ranged\ngraph g\nparams !p0 = n=742 k=1 N=2048 pbs=2^23x1 ks=2^3x5 security=128\n\
                     %x: [0, 15][1,2] = input\nconst @c: i[2] = 1 2\ntable @t: [1,4] = 0 1 2 3\n";
 
 fn message(text: &str) -> String {
@@ -28,22 +28,33 @@ fn refuses(line: &str, expected: &str) {
 #[test]
 fn headers() {
     let cases = [
-        ("", "line 1, column 1: got the end of the text, allowed: `eir 1 <phase>`"),
-        ("# only a comment\n", "line 2, column 1: got the end of the text, allowed: `eir 1 <phase>`"),
+        ("", "line 1, column 1: got the end of the text, allowed: `eir 2 <phase>`"),
+        ("# only a comment\n", "line 2, column 1: got the end of the text, allowed: `eir 2 <phase>`"),
         ("graph g\n", "line 1, column 1: got `graph`, allowed: `eir`"),
-        ("eir 2 float\ngraph g\n", "line 1, column 5: got `2`, allowed: version 1"),
+        ("eir 1 float\ngraph g\n", "line 1, column 5: got version 1, allowed: version 2"),
+        ("eir 3 float\ngraph g\n", "line 1, column 5: got version 3, allowed: version 2"),
         (
-            "eir 1 int\ngraph g\n",
+            "eir 2 int\ngraph g\n",
             "line 1, column 7: got `int`, allowed: a phase: float, calibrated, quantized, ranged, tabled, circuit",
         ),
-        ("eir 1 float", "line 1, column 12: got the end of the text, allowed: `graph <name>`"),
-        ("eir 1 float\ngraph\n", "line 2, column 6: got the end of the line, allowed: the name of the graph"),
-        ("eir 1 float x\ngraph g\n", "line 1, column 13: got `x`, allowed: the end of the line"),
-        ("eir 1 float\ngraph g\n", "a graph"),
+        ("eir 2 float", "line 1, column 12: got the end of the text, allowed: `graph <name>`"),
+        ("eir 2 float\ngraph\n", "line 2, column 6: got the end of the line, allowed: the name of the graph"),
+        ("eir 2 float x\ngraph g\n", "line 1, column 13: got `x`, allowed: the end of the line"),
+        ("eir 2 float\ngraph g\n", "a graph"),
     ];
     for (text, expected) in cases {
         assert_eq!(message(text), expected);
     }
+}
+
+#[test]
+fn texts_of_other_versions_say_what_to_do() {
+    // Keyswitches without a decomposition of their own, as version 1 printed them.
+    let old =
+        "eir 1 circuit\ngraph g\n%x: [0, 1][1,2] = input ; !p0.big span=2 sd=2^-50\n%k: [0, 1][1,2] = keyswitch %x\n";
+    let error = parse(old, &Sidecar::new()).expect_err("an old text");
+    assert!(matches!(error.problem, Problem::Version { got: 1 }), "{error}");
+    assert!(error.problem.help().contains("compile the model again"), "{}", error.problem.help());
 }
 
 #[test]
@@ -199,7 +210,7 @@ fn small_texts_do_not_swell() {
     refuses(&many, "39: got 19999998 numbers, allowed: 16777216");
 }
 
-const CIRCUIT: &str = "eir 1 circuit\ngraph \"a\\u{e9}\"\n\
+const CIRCUIT: &str = "eir 2 circuit\ngraph \"a\\u{e9}\"\n\
     params !p0 = n=742 k=1 N=2048 pbs=2^23x1 ks=2^3x5 security=128\n\
     %x: [0, 15][1,2] = input ; scale=(0.5*2) seen=[-1, 2]*2 bits=4.00 !p0.big span=16 sd=2^-50\n\
     from \"é\" Op\n%x.ks: [0, 15][1,2] = keyswitch %x, ks=2^3x5 ; !p0.small span=16 sd=(trivial 2^-inf) also \"b\" Op\n\

@@ -4,7 +4,7 @@ use fhe_ir::text::{Sidecar, listing, parse, print, to_text, value_line};
 use fhe_ir::verify::verify;
 use fhe_ir::{Graph, Id, Op, Phase};
 
-const FLOAT: &str = r#"eir 1 float
+const FLOAT: &str = r#"eir 2 float
 graph "two words"
 
 %x: f32[1,2,6,6] = input
@@ -40,7 +40,7 @@ const @one: f[1] = 1
 const @d: f[2,12] = 0*12 | 1*12
 "#;
 
-const CALIBRATED: &str = r#"eir 1 calibrated
+const CALIBRATED: &str = r#"eir 2 calibrated
 graph seen
 
 %x: f32[1,3] = input ; seen=[-1.5, 2.25]
@@ -49,7 +49,7 @@ from "relu" Relu
 output %relu "y"
 "#;
 
-const QUANTIZED: &str = r#"eir 1 quantized
+const QUANTIZED: &str = r#"eir 2 quantized
 graph q
 
 %x: [0, 15][1,3] = input ; scale=0.1 bits=4.00
@@ -64,7 +64,7 @@ const @b: i[2] = 1 -9223372036854775807
 const @f: f[1] = 0.1
 "#;
 
-const RANGED: &str = r#"eir 1 ranged
+const RANGED: &str = r#"eir 2 ranged
 graph r
 
 %x: [0, 15][1,3] = input ; scale=0.1 bits=4.00
@@ -78,7 +78,7 @@ const @b: i[1] = -1
 const @f: f[3] = 1 2 3
 "#;
 
-const TABLED: &str = r#"eir 1 tabled
+const TABLED: &str = r#"eir 2 tabled
 graph mlp2
 
 %x: [0, 15][1,4] = input ; scale=0.06666667 bits=4.00
@@ -99,7 +99,7 @@ table @relu1.t: [1,16] = 0*4 1 2 3 5 6 8 9 10 12 13 14 15
 table @sig: [2,8] = 0*4 1 2 3 5 | 0*3 1 2 3 5 7
 "#;
 
-const CIRCUIT: &str = r#"eir 1 circuit
+const CIRCUIT: &str = r#"eir 2 circuit
 graph c
 params !p0 = n=742 k=1 N=2048 pbs=2^23x1 ks=2^3x5 security=128
 params !p1 = n=800 k=2 N=1024 pbs=2^15x2 ks=2^4x4 security=128
@@ -167,7 +167,7 @@ fn reals_come_back_bit_for_bit() {
 fn what_a_person_may_write_differently() {
     let text = r#"
 # a comment
-eir 1 tabled   # behind a line too
+eir 2 tabled   # behind a line too
 graph "g"
 table @t: [1,4]=0 1 2 3
 from "n" Op
@@ -176,7 +176,7 @@ from "n" Op
 const @b: i[2,2] = 1*4
 output %y "y", domain=[0, 3], read=exact
 "#;
-    let printed = r#"eir 1 tabled
+    let printed = r#"eir 2 tabled
 graph g
 
 from "n" Op

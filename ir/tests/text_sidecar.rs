@@ -7,7 +7,7 @@ use fhe_ir::{Graph, Id};
 fn with_numbers(n: usize) -> String {
     let numbers: Vec<_> = (0..n).map(|i| (i % 3).to_string()).collect();
     format!(
-        "eir 1 quantized\ngraph g\n\n%x: [0, 1][1,2] = input\noutput %x \"y\"\n\nconst @c: i[{n}] = {}\n",
+        "eir 2 quantized\ngraph g\n\n%x: [0, 1][1,2] = input\noutput %x \"y\"\n\nconst @c: i[{n}] = {}\n",
         numbers.join(" ")
     )
 }
@@ -41,7 +41,7 @@ fn long_facts_and_domains_are_digests_too() {
     let pairs = |n: i64| (0..n).map(|i| format!("[{i}, {}]", i + 9)).collect::<Vec<_>>().join(" ");
     let scales: Vec<_> = (1..=65).map(|i| format!("0.{i}")).collect();
     let text = format!(
-        "eir 1 circuit\ngraph g\nparams !p0 = n=742 k=1 N=2048 pbs=2^23x1 ks=2^3x5 security=128\n\
+        "eir 2 circuit\ngraph g\nparams !p0 = n=742 k=1 N=2048 pbs=2^23x1 ks=2^3x5 security=128\n\
          %x: [0, 99][1,65] = input ; scale=({}) seen={} range={} !p0.small span=100 sd=(2^-30 2^-20*64)\n\
          %y: [0, 1][1,65] = pbs %x, @t, domain={}, read=exact, bound=2^0, fail=2^0 ; range={}\n\
          table @t: [1,2] = 0 1\n",
@@ -82,7 +82,7 @@ fn a_digest_needs_its_list_with_its_count() {
 fn a_list_with_nan_is_refused() {
     let mut sidecar = Sidecar::new();
     let digest = sidecar.insert_reals(vec![f32::NAN; 65]);
-    let text = format!("eir 1 float\ngraph g\nconst @c: f[65] = #{digest}*65\n");
+    let text = format!("eir 2 float\ngraph g\nconst @c: f[65] = #{digest}*65\n");
     let error = parse(&text, &sidecar).expect_err("NaN").to_string();
     assert!(error.ends_with("allowed: a list without NaN"), "{error}");
 }

@@ -70,7 +70,7 @@ fn the_module_comment_lists_the_rules() {
 }
 
 /// A circuit with everything that a rule can be about.
-const CIRCUIT: &str = "eir 1 circuit
+const CIRCUIT: &str = "eir 2 circuit
 graph g
 params !p0 = n=742 k=1 N=2048 pbs=2^23x1 ks=2^3x5 security=128
 %x: [0, 15][1,2] = input ; scale=0.5 !p0.big span=32 sd=2^-50
@@ -120,7 +120,7 @@ fn ids_point_into_their_arenas() {
 
 #[test]
 fn planned_keys_exist_and_fit() {
-    let text = "eir 1 tabled\ngraph g\nparams !p0 = n=742 k=1 N=2048 pbs=2^23x1 ks=2^3x5 security=128\n\
+    let text = "eir 2 tabled\ngraph g\nparams !p0 = n=742 k=1 N=2048 pbs=2^23x1 ks=2^3x5 security=128\n\
                 params !p1 = n=742 k=2 N=1024 pbs=2^23x1 ks=2^3x5 security=128\n\
                 params !p2 = n=742 k=1 N=1024 pbs=2^23x1 ks=2^3x5 security=128\n\
                 %x: [0, 1][1,2] = input ; scale=1 HOME\n\

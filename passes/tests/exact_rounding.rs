@@ -20,7 +20,7 @@ fn random_table(rng: &mut ChaCha8Rng, log2_width: u32, log2_boxes: u32) -> (Grap
         write!(table, " {}", rng.random_range(-9..10)).expect("strings take everything");
     }
     let text = format!(
-        "eir 1 tabled\ngraph g\n\n%x: [{from}, {to}][1,2] = input ; scale=1\n\
+        "eir 2 tabled\ngraph g\n\n%x: [{from}, {to}][1,2] = input ; scale=1\n\
          %y: [-100, 100][1,2] = lut %x, @t, domain=[{}, {}] [{}, {}], read=approximate {log2_boxes}\n\
          output %y \"y\", read=exact, domain=[-100, 100]\n\ntable @t: [2,{}] ={table}\n",
         lo[0],

@@ -32,7 +32,7 @@ fn options(max_key_bytes: u64) -> Options {
 fn coarse_and_fine() -> String {
     let entries: Vec<String> = (0..128).map(|e| e.to_string()).collect();
     format!(
-        "eir 1 tabled\ngraph g\n%b: [0, 1][1,64] = input ; scale=1\n%x: [0, 127][1,4] = input ; scale=1\n\
+        "eir 2 tabled\ngraph g\n%b: [0, 1][1,64] = input ; scale=1\n%x: [0, 127][1,4] = input ; scale=1\n\
          %bit: [0, 1][1,64] = lut %b, @bit.t, domain=[0, 1], read=exact ; scale=1\n\
          %fine: [0, 127][1,4] = lut %x, @fine.t, domain=[0, 127], read=exact ; scale=1\n\
          %count: [0, 64][1,4] = dot %bit, @w ; scale=1\n%sum: [0, 191][1,4] = add %count, %fine ; scale=1\n\

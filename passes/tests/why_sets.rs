@@ -8,7 +8,7 @@ use fhe_passes::params::NoiseSource;
 use fhe_passes::why::{ReadingWhy, ValueWhy, options_of, why};
 
 /// Two tables of different size behind one keyswitch, and a conversion that brings the first to the key of the second.
-const CIRCUIT: &str = "eir 1 circuit
+const CIRCUIT: &str = "eir 2 circuit
 graph g
 params !p0 = n=750 k=3 N=512 pbs=2^18x1 ks=2^3x5 security=128
 params !p1 = n=750 k=1 N=2048 pbs=2^23x1 ks=2^3x5 security=128

@@ -10,7 +10,7 @@ use fhe_passes::{Flow, Options, PassCx, run_pipeline};
 use ndarray::{ArrayD, IxDyn};
 
 /// Four tables of 64 boxes, two hundred of 4, and four of 11 that read sums of both.
-const TABLED: &str = "eir 1 tabled
+const TABLED: &str = "eir 2 tabled
 graph unequal
 %x: [0, 63][1,4] = input ; scale=1
 %y: [0, 3][1,200] = input ; scale=1

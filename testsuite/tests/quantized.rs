@@ -89,7 +89,7 @@ fn is_reproduced(folder: &Path, model: &str) {
 
 #[test]
 fn an_output_quantizer_much_finer_than_its_accumulator_is_reproduced() {
-    let text = "eir 1 float\ngraph g\n%x: f32[1,2] = input | quant 1 [-8, 7]\n%fc: f32[1,3] = dot %x, @w\n\
+    let text = "eir 2 float\ngraph g\n%x: f32[1,2] = input | quant 1 [-8, 7]\n%fc: f32[1,3] = dot %x, @w\n\
                 %y: f32[1,3] = map %fc | add @b | quant 0.125 [-128, 127]\noutput %y \"y\"\n\
                 const @w: i[3,2] = 1 2 | 0 -1 | -2 1\nconst @b: f[3] = 0.44 -0.3 0.49\n";
     let graph = fhe_ir::text::parse(text, &fhe_ir::text::Sidecar::new()).expect("a graph");

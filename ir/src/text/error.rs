@@ -6,6 +6,8 @@ use std::sync::Arc;
 use miette::{Diagnostic, SourceSpan};
 use thiserror::Error;
 
+use super::VERSION;
+
 /// A text that is not a graph.
 #[derive(Clone, Debug, PartialEq, Error, Diagnostic)]
 #[error("line {line}, column {column}: {problem}")]
@@ -70,6 +72,12 @@ pub enum Problem {
         /// Greatest number.
         limit: usize,
     },
+    /// A text of another version of the language.
+    #[error("got version {got}, allowed: version {VERSION}")]
+    Version {
+        /// Version in the first line.
+        got: u64,
+    },
     /// A digest whose list is not at hand.
     #[error("got {digest}, allowed: a list of {of} in the sidecar")]
     NoList {
@@ -91,6 +99,9 @@ impl Problem {
             Self::Duplicate { .. } => "remove one of the two, or rename it",
             Self::Count { .. } => "the count follows from the shape or from the field's meaning",
             Self::Limit { .. } => "texts with more are refused unread; split the model or make it smaller",
+            Self::Version { .. } => {
+                "the text was printed by another version of this program: compile the model again with this one"
+            }
             Self::NoList { .. } => "parse the text with the sidecar it was printed with, or write the numbers out",
         }
     }

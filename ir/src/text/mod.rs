@@ -18,7 +18,7 @@ pub use print::{Printed, print, real, to_text, value_line};
 pub use sidecar::Sidecar;
 
 /// Version in the first line of a text.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 /// Lists with more numbers than this are printed as a digest.
 pub const INLINE: usize = 64;

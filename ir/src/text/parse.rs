@@ -128,7 +128,7 @@ impl<'t> Parser<'t> {
         }
         if headers < 2 {
             let span = text.len()..text.len();
-            let allowed = if headers == 0 { "`eir 1 <phase>`" } else { "`graph <name>`" };
+            let allowed = if headers == 0 { "`eir 2 <phase>`" } else { "`graph <name>`" };
             let problem = Problem::Expected { got: "the end of the text".into(), allowed: allowed.into() };
             return Err(Fault { problem, span });
         }
@@ -152,8 +152,9 @@ impl<'t> Parser<'t> {
     fn version(&mut self, line: &mut Line<'t>) -> Parsed<()> {
         line.word("eir")?;
         let (_, span) = line.cursor.peek()?;
-        if line.integer::<u64>("version 1")? != VERSION {
-            return Err(line.expected(span, "version 1"));
+        let got = line.integer("a version")?;
+        if got != VERSION {
+            return Err(Fault { problem: Problem::Version { got }, span });
         }
         let (token, span) = line.cursor.next()?;
         let phase = Phase::ALL.into_iter().find(|p| token == Token::Word(p.name()));

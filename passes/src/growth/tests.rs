@@ -48,7 +48,7 @@ fn factors(text: &str) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
 fn overlapping_windows_share_noise() {
     // A mean behind a convolution: each pixel enters up to four times.
     let (grown, measured) = factors(
-        "eir 1 ranged\ngraph g\n%x: [0, 1][1,2,5,5] = input ; scale=1\n\
+        "eir 2 ranged\ngraph g\n%x: [0, 1][1,2,5,5] = input ; scale=1\n\
          %conv: [0, 1][1,2,4,4] = conv %x, @w, pads=[1,1,0,0]\n%bias: [0, 1][1,2,4,4] = add-clear %conv, @b\n\
          %pool: [0, 1][1,2,3,3] = sum-pool %bias, kernel=[2,2]\noutput %pool \"y\"\n\
          const @w: i[2,2,3,3] = 1*9 0*9 1 -1 2 0 1 -1 3 0 1 1*9\nconst @b: i[1] = 5\n",
@@ -60,7 +60,7 @@ fn overlapping_windows_share_noise() {
 #[test]
 fn both_branches_of_a_sum_may_have_one_source() {
     let (grown, measured) = factors(
-        "eir 1 ranged\ngraph g\n%x: [0, 1][1,2] = input ; scale=1\n%fc: [0, 1][1,2] = dot %x, @w\n\
+        "eir 2 ranged\ngraph g\n%x: [0, 1][1,2] = input ; scale=1\n%fc: [0, 1][1,2] = dot %x, @w\n\
          %sum: [0, 1][1,2] = add %fc, %x\noutput %sum \"y\"\nconst @w: i[2,2] = 3 0 | 0 -3\n",
     );
     assert_eq!(measured[2], [16.0, 4.0]);
@@ -154,7 +154,7 @@ fn no_factor_is_too_low() {
 
 #[test]
 fn tables_are_told_apart() {
-    let text = "eir 1 tabled\ngraph g\n%x: [0, 1][1,2] = input ; scale=1\n\
+    let text = "eir 2 tabled\ngraph g\n%x: [0, 1][1,2] = input ; scale=1\n\
          %a: [0, 1][1,2] = lut %x, @t, domain=[0, 1], read=exact ; scale=1\n\
          %b: [0, 1][1,2] = lut %x, @t, domain=[0, 1], read=exact ; scale=1\n%fc: [0, 5][1,2] = dot %a, @w ; scale=1\n\
          %ab: [0, 6][1,2] = add %fc, %b ; scale=1\n%again: [0, 7][1,2] = add %ab, %b ; scale=1\n\
