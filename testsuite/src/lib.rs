@@ -1,5 +1,6 @@
 //! Whole-system tests, models, data preparation and tidy checks. Nothing depends on this crate.
 
+pub mod budgets;
 pub mod conformance;
 pub mod data;
 pub mod failures;
