@@ -1,6 +1,6 @@
 //! A compilation: a float graph, data and options in; an artifact with its report out.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ops::RangeInclusive;
 
 use fhe_ir::Graph;
@@ -116,9 +116,18 @@ pub fn compile_with(
     reports.extend(more);
     let (mut found, mut chosen) = (None, None);
     if split < passes.len() && !stopped.get() {
+        // Ranges take longest to choose, and depend on the noise alone.
+        let calibrated: RefCell<Option<(Option<f64>, Graph)>> = RefCell::new(None);
         let build = |options: &Options| {
             let mut cx = PassCx::new(options, calibration);
-            Ok(run_pipeline(float.clone(), choosing, &mut cx, |_| Flow::Continue)?.0)
+            let (calibrate, quantize) = choosing.split_at(choosing.len().min(1));
+            let known = calibrated.borrow().clone().filter(|(noise, _)| *noise == options.domain_noise);
+            let graph = match known {
+                Some((_, graph)) => graph,
+                None => run_pipeline(float.clone(), calibrate, &mut cx, |_| Flow::Continue)?.0,
+            };
+            calibrated.replace(Some((options.domain_noise, graph.clone())));
+            Ok(run_pipeline(graph, quantize, &mut cx, |_| Flow::Continue)?.0)
         };
         let inputs = if evaluate.is_empty() { calibration } else { evaluate };
         let classes;

@@ -42,7 +42,7 @@ const STEPS: f64 = 8.0;
 /// The loudest step of [`NOISE`], which is not tried.
 const LOUDEST: i32 = ((NOISE.0 - NOISE.1) * STEPS) as i32;
 
-/// Margins of domains, the first where the search begins; the others may bear louder noise.
+/// Margins of domains, the first where the search begins.
 const MARGINS: [f64; 5] = [0.0, 0.25, -0.1, -0.2, -0.3];
 
 /// How much finer the steps of regions with tables of several widths are.
@@ -54,14 +54,11 @@ const FARTHEST: i32 = STEPS as i32;
 /// Difference of noise, in bits, at which domains are chosen anew.
 const FAR: f64 = 0.5;
 
-/// Steps between two noises at which narrower weights are priced.
-const COARSE: usize = 3;
-
 /// Narrowest weights that are tried.
 const NARROWEST: u32 = 2;
 
-/// Part of the cost that narrower weights have to save.
-const MIN_GAIN: f64 = 0.02;
+/// Part of the cost that a variant has to save.
+const MIN_GAIN: f64 = 0.01;
 
 /// Rows on which sensitivities are measured.
 const PROBED: usize = 64;
@@ -283,17 +280,19 @@ impl Search<'_, '_> {
         Ok(paired.map(|paired| Candidate { choice, cost_ns, paired }))
     }
 
-    /// The loudest noise under the usual domains, then under others and with narrower weights, on a sample of the rows;
-    /// from the cheapest of these circuits on to quieter ones, the first that all rows confirm.
+    /// The loudest noise under the usual domains, then whatever variant is cheaper, on a sample of the rows; from the
+    /// cheapest of these circuits on to quieter ones, the first that all rows confirm.
     fn cheapest(&mut self, variants: &Variants<'_>) -> Result<Option<Candidate>, PipelineError> {
         let mut kept = vec![];
         self.bisect(Choice::FIRST, -1, LOUDEST, &mut kept)?;
         if variants.domains {
             self.other_domains(variants, &mut kept)?;
         }
-        self.louder(|best| Choice { finer: FINER[1], ..best }, &mut kept)?;
-        for margin in &MARGINS[1..] {
-            self.louder(|best| Choice { margin: *margin, ..best }, &mut kept)?;
+        for finer in FINER {
+            for margin in MARGINS {
+                let front = cheapest_of(&kept).map_or(0, |best| best.choice.front);
+                self.cheaper(Choice { front, finer, margin, step: 0 }, &mut kept)?;
+            }
         }
         if variants.weights {
             self.narrower_weights(variants, &mut kept)?;
@@ -317,15 +316,29 @@ impl Search<'_, '_> {
         Ok(confirmed)
     }
 
-    /// Whether a variant of the cheapest circuit bears louder noise than that, and how much louder.
-    fn louder(&mut self, of: impl Fn(Choice) -> Choice, kept: &mut Vec<Candidate>) -> Result<(), PipelineError> {
-        let Some(best) = cheapest_of(kept) else { return self.bisect(of(Choice::FIRST), -1, LOUDEST, kept) };
-        let first = Choice { step: best.choice.step + 1, ..of(best.choice) };
-        if first.step < LOUDEST
-            && let Some(candidate) = self.try_out(first, Rows::Sample)?
+    /// Whether a variant is within the budget at the quietest noise at which it is cheaper than all circuits kept, and at
+    /// what louder noise it still is.
+    fn cheaper(&mut self, variant: Choice, kept: &mut Vec<Candidate>) -> Result<(), PipelineError> {
+        let at = |step| Choice { step, ..variant };
+        let Some(best) = cheapest_of(kept) else { return self.bisect(variant, -1, LOUDEST, kept) };
+        if at(best.choice.step) == best.choice {
+            return Ok(());
+        }
+        let below = best.cost_ns * (1.0 - MIN_GAIN);
+        // Louder noise is cheaper, but for a few steps.
+        let (mut dear, mut cheap) = ((best.choice.step - FARTHEST).max(-1), LOUDEST);
+        while dear + 1 < cheap {
+            let middle = (dear + cheap) / 2;
+            match self.circuit(at(middle))? {
+                Some((_, cost_ns)) if cost_ns < below => cheap = middle,
+                _ => dear = middle,
+            }
+        }
+        if cheap < LOUDEST
+            && let Some(candidate) = self.try_out(at(cheap), Rows::Sample)?
         {
             kept.push(candidate);
-            self.bisect(first, first.step, (first.step + FARTHEST).min(LOUDEST), kept)?;
+            self.bisect(variant, cheap, (cheap + FARTHEST).min(LOUDEST), kept)?;
         }
         Ok(())
     }
@@ -338,7 +351,7 @@ impl Search<'_, '_> {
             return Ok(());
         }
         let front = self.build(Front { domain_noise, ..front }, variants)?;
-        self.louder(|best| Choice { front, ..best }, kept)
+        self.cheaper(Choice { front, ..Choice::FIRST }, kept)
     }
 
     /// Weights of fewer bits amplify less of the noise of bootstraps: bit by bit, as long as that is cheaper and stays
@@ -346,21 +359,15 @@ impl Search<'_, '_> {
     fn narrower_weights(&mut self, variants: &Variants<'_>, kept: &mut Vec<Candidate>) -> Result<(), PipelineError> {
         for bits in (NARROWEST..self.options.bits.op_weights).rev() {
             let Some(best) = cheapest_of(kept) else { return Ok(()) };
-            let (choice, below) = (best.choice, best.cost_ns * (1.0 - MIN_GAIN));
+            let (choice, known) = (best.choice, kept.len());
             let front = Front { op_weights: bits, ..self.fronts[choice.front].0 };
-            let narrow = Choice { front: self.build(front, variants)?, ..choice };
-            // The quietest noise under which it is cheaper, then louder.
-            let mut quietest = None;
-            for step in (0..=narrow.step).rev().step_by(COARSE) {
-                match self.circuit(Choice { step, ..narrow })? {
-                    Some((_, cost_ns)) if cost_ns < below => quietest = Some(Choice { step, ..narrow }),
-                    _ => break,
-                }
+            let front = self.build(front, variants)?;
+            for finer in FINER {
+                self.cheaper(Choice { front, finer, ..choice }, kept)?;
             }
-            let Some(quietest) = quietest else { return Ok(()) };
-            let Some(candidate) = self.try_out(quietest, Rows::Sample)? else { return Ok(()) };
-            kept.push(candidate);
-            self.bisect(quietest, quietest.step, (choice.step + FARTHEST).min(LOUDEST), kept)?;
+            if kept.len() == known {
+                return Ok(());
+            }
         }
         Ok(())
     }
