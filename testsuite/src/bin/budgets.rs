@@ -21,7 +21,7 @@ use miette::Report;
 /// Compare circuits under an accuracy budget with box circuits at p-error 0.008 and with Concrete's parameters.
 ///
 /// The environment variable FHE_DATA names a folder with data/ (models, see prepare-data) and oracle/
-/// (concrete_rounding_oracle.csv). Costs are predicted for one row on one core of one machine, accuracies are simulated.
+/// (concrete_rounding_oracle.csv and concrete_optimizer_v0_oracle.csv). Costs are predicted for one row on one core of one machine, accuracies are simulated.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {

@@ -16,12 +16,12 @@ pub enum BudgetsError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Failure(Box<Failure>),
-    /// The table of Concrete's parameters cannot be read.
+    /// A table of Concrete's parameters cannot be read.
     #[error("{path} cannot be read")]
     #[diagnostic(
         code("budgets::no-oracle"),
         help(
-            "the folder that FHE_DATA names has to hold oracle/ beside data/; what the table holds: testsuite/oracle/SOURCE.md"
+            "the folder that FHE_DATA names has to hold oracle/ beside data/; what the tables hold: testsuite/oracle/SOURCE.md"
         )
     )]
     NoOracle {
@@ -30,11 +30,11 @@ pub enum BudgetsError {
         /// Why.
         source: std::io::Error,
     },
-    /// The table is another one, or lacks what is looked for.
+    /// A table is another one, lacks what is looked for, or contradicts the other.
     #[error("{path}: {reason}")]
     #[diagnostic(
         code("budgets::bad-oracle"),
-        help("the file is damaged or another one: its columns are those of testsuite/oracle/concrete_rounding.csv")
+        help("the file is damaged or another one: what the tables hold: testsuite/oracle/SOURCE.md")
     )]
     BadOracle {
         /// The file.

@@ -65,8 +65,11 @@ pub struct Comparison {
     pub budget: Row,
     /// The cheapest box circuit at [`P_ERROR`] that is as accurate; the most accurate one when none is.
     pub boxes: Row,
-    /// The box circuit of 6 bits under Concrete's parameters.
+    /// The box circuit of 6 bits under Concrete's parameters for its norm of weights.
     pub concrete: Row,
+    /// The same under the parameters for a norm of 2^7 at most, which are too noisy where the network's is larger; else
+    /// [`Self::concrete`].
+    pub concrete_capped: Row,
 }
 
 impl Comparison {
@@ -78,6 +81,11 @@ impl Comparison {
     /// Cost under Concrete's parameters over that of the budget's circuit.
     pub fn to_concrete(&self) -> f64 {
         self.concrete.seconds / self.budget.seconds
+    }
+
+    /// Cost under Concrete's parameters for a norm of 2^7 at most, over that of the budget's circuit.
+    pub fn to_concrete_capped(&self) -> f64 {
+        self.concrete_capped.seconds / self.budget.seconds
     }
 }
 
@@ -118,13 +126,18 @@ pub fn compare(
     let six = boxes.iter().find(|b| b.bits == oracle::TABLE_BITS && b.op_weights == asked);
     let nothing = |reason: &str| BudgetsError::NothingToCompare { network: network.name, reason: reason.into() };
     let six = six.ok_or_else(|| nothing("a box circuit of 6 bits, which Concrete is priced on, has no parameters"))?;
-    let concrete =
-        under_concrete(six, oracle, question).ok_or_else(|| nothing("there are no parameters of Concrete"))?;
-    say(format!("{}: {} costs {:.2} s", network.name, concrete.contract, concrete.seconds));
+    let under = |largest_norm| {
+        let row = under_concrete(six, oracle, question, largest_norm);
+        row.ok_or_else(|| nothing("there are no parameters of Concrete"))
+    };
+    let (concrete, concrete_capped) = (under(f64::INFINITY)?, under(oracle::LARGEST_ROUNDED_NORM)?);
+    for row in [&concrete, &concrete_capped] {
+        say(format!("{}: {} ({}) costs {:.2} s", network.name, row.contract, row.remark, row.seconds));
+    }
     let wanted = budget.simulated.unwrap_or(0.0);
     let boxes = cheapest(network, loaded, question, boxes, wanted, say)?;
     let boxes = boxes.ok_or_else(|| nothing("no box circuit has parameters"))?;
-    Ok(Comparison { network: network.name, rows: loaded.labels.len(), budget, boxes, concrete })
+    Ok(Comparison { network: network.name, rows: loaded.labels.len(), budget, boxes, concrete, concrete_capped })
 }
 
 /// The circuit under the budget, and the bits of its weights.
@@ -284,10 +297,11 @@ impl BoxCircuit {
     }
 }
 
-/// The box circuit of 6 bits under the parameters that Concrete takes for such a circuit.
-fn under_concrete(six: &BoxCircuit, oracle: &[Circuit], question: &Question) -> Option<Row> {
+/// The box circuit of 6 bits under the parameters that Concrete takes for such a circuit, whose log2 of the norm counts
+/// as `largest_norm` at most.
+fn under_concrete(six: &BoxCircuit, oracle: &[Circuit], question: &Question, largest_norm: f64) -> Option<Row> {
     let (norm, bits) = (log2_norm(&six.circuit), six.statistics.total.accumulator_bits.unwrap_or(0.0));
-    let concrete = nearest(oracle, bits, norm)?;
+    let concrete = nearest(oracle, bits, norm.min(largest_norm))?;
     let cost = &question.options.machine.cost;
     let ns = Work::of(&six.circuit, cost).price_ns(&concrete.params, cost) * concrete.several;
     let remark = format!(

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     /// Two tables read one sum of four results, each behind a weight of 2: a norm of 4.
-    const TABLED: &str = "eir 1 tabled
+    const TABLED: &str = "eir 2 tabled
 graph two
 %x: [0, 3][1,4] = input ; scale=1
 %a: [0, 3][1,4] = lut %x, @turn, domain=[0, 3], read=exact

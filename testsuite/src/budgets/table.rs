@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::{Comparison, Row};
+use super::{Comparison, Row, oracle};
 
 /// Geometric mean; `None` of nothing.
 pub fn geometric_mean(ratios: &[f64]) -> Option<f64> {
@@ -19,13 +19,20 @@ pub struct Means {
     pub to_boxes: Option<f64>,
     /// Of [`Comparison::to_concrete`].
     pub to_concrete: Option<f64>,
+    /// Of [`Comparison::to_concrete_capped`].
+    pub to_concrete_capped: Option<f64>,
 }
 
 impl Means {
     /// Of these comparisons.
     pub fn of<'c>(comparisons: impl Iterator<Item = &'c Comparison>) -> Self {
-        let (boxes, concrete): (Vec<_>, Vec<_>) = comparisons.map(|c| (c.to_boxes(), c.to_concrete())).unzip();
-        Self { to_boxes: geometric_mean(&boxes), to_concrete: geometric_mean(&concrete) }
+        let all: Vec<_> = comparisons.collect();
+        let mean = |ratio: fn(&Comparison) -> f64| geometric_mean(&all.iter().map(|c| ratio(c)).collect::<Vec<_>>());
+        Self {
+            to_boxes: mean(Comparison::to_boxes),
+            to_concrete: mean(Comparison::to_concrete),
+            to_concrete_capped: mean(Comparison::to_concrete_capped),
+        }
     }
 }
 
@@ -36,17 +43,24 @@ pub fn print(comparisons: &[Comparison], counted: Means) -> String {
          |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for c in comparisons {
-        for (i, row) in [&c.budget, &c.boxes, &c.concrete].into_iter().enumerate() {
+        let capped = (c.concrete_capped != c.concrete).then_some(&c.concrete_capped);
+        for (i, row) in [&c.budget, &c.boxes, &c.concrete].into_iter().chain(capped).enumerate() {
             let network = if i == 0 { format!("{}, {}", c.network, c.rows) } else { String::new() };
             let _ = writeln!(text, "| {network} | {}", line(row));
         }
     }
-    text += "\n| Network | boxes / budget | Concrete / budget |\n|---|---|---|\n";
+    let _ = writeln!(
+        text,
+        "\n| Network | boxes / budget | Concrete / budget | Concrete at norm 2^{} at most / budget |\n|---|---|---|---|",
+        oracle::LARGEST_ROUNDED_NORM
+    );
     for c in comparisons {
-        let _ = writeln!(text, "| {} | {:.3} | {:.3} |", c.network, c.to_boxes(), c.to_concrete());
+        let (boxes, concrete, capped) = (c.to_boxes(), c.to_concrete(), c.to_concrete_capped());
+        let _ = writeln!(text, "| {} | {boxes:.3} | {concrete:.3} | {capped:.3} |", c.network);
     }
     let mean = |m: Option<f64>| m.map_or("–".into(), |m| format!("{m:.3}"));
-    let _ = writeln!(text, "| geometric mean | {} | {} |", mean(counted.to_boxes), mean(counted.to_concrete));
+    let [boxes, concrete, capped] = [counted.to_boxes, counted.to_concrete, counted.to_concrete_capped].map(mean);
+    let _ = writeln!(text, "| geometric mean | {boxes} | {concrete} | {capped} |");
     text
 }
 
@@ -97,8 +111,9 @@ mod tests {
         }
     }
 
-    fn comparison(network: &'static str, boxes: f64) -> Comparison {
-        Comparison { network, rows: 9, budget: row(2.0), boxes: row(boxes), concrete: row(6.0) }
+    fn comparison(network: &'static str, boxes: f64, capped: f64) -> Comparison {
+        let (budget, boxes, concrete, concrete_capped) = (row(2.0), row(boxes), row(6.0), row(capped));
+        Comparison { network, rows: 9, budget, boxes, concrete, concrete_capped }
     }
 
     #[test]
@@ -110,11 +125,17 @@ mod tests {
 
     #[test]
     fn every_circuit_is_a_row_and_ratios_are_costs_over_that_of_the_budget() {
-        let all = [comparison("one", 2.0), comparison("two", 8.0)];
+        let all = [comparison("one", 2.0, 6.0), comparison("two", 8.0, 1.5)];
         let means = Means::of(all.iter());
         let text = print(&all, means);
         assert!(text.contains("| one, 9 | c | 4 | 50.00 % | – | – | 2^-8.5 | p | 7 | 2.00 |  |\n|  | c |"), "{text}");
-        assert!(text.contains("| two | 4.000 | 3.000 |\n| geometric mean | 2.000 | 3.000 |\n"), "{text}");
+        assert!(
+            text.contains("| two | 4.000 | 3.000 | 0.750 |\n| geometric mean | 2.000 | 3.000 | 1.500 |\n"),
+            "{text}"
+        );
+        // A circuit under the parameters of a smaller norm is a row where they are others.
+        assert_eq!(text.matches(" | 6.00 |").count(), 2, "{text}");
+        assert_eq!(text.matches(" | 1.50 |").count(), 1, "{text}");
         let json: serde_json::Value = serde_json::from_str(&json(&all, means)).unwrap();
         assert_eq!(json["networks"][1]["boxes"]["seconds"], 8.0);
     }
