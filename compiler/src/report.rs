@@ -56,7 +56,7 @@ fn budget(b: &Budget) -> String {
         m => format!("{:.0} % wider than seen", 100.0 * m),
     };
     let few = if b.certifiable > b.asked {
-        format!(" (so few rows certify {} points at best)", points(b.certifiable))
+        format!(" (so few rows certify {} at best)", points(b.certifiable))
     } else {
         String::new()
     };

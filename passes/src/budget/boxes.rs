@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use fhe_ir::{Graph, Op, Phase};
 use serde::{Deserialize, Serialize};
 
-use super::judge::{Data, Judge, Rows};
+use super::judge::{Data, Judge, Rows, allowed};
 use super::paired::Paired;
 use super::{DEFAULT_BUDGET, MIN_GAIN, bad_rows};
 use crate::accuracy;
@@ -84,7 +84,7 @@ pub fn search(
     let (inputs, reference) = rows.spread();
     let rows = &Data { inputs: &inputs, reference: &reference };
     let certifiable = Paired::certifiable(reference.len());
-    let allowed = DEFAULT_BUDGET.max(certifiable);
+    let allowed = allowed(DEFAULT_BUDGET, certifiable);
     let judge = Judge { rows, right: vec![], budget: DEFAULT_BUDGET, allowed, seed: options.seed };
     let (narrowest, widest) = widths.into_inner();
     let mut search = Search { graph, options, narrowest, judge, simulations: 0, observe };

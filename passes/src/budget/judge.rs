@@ -53,6 +53,12 @@ impl Data<'_> {
     }
 }
 
+/// Bound of the loss that is accepted: the budget where rows suffice to certify it, else that of a circuit that loses it and
+/// changes as many classes as [`Paired::certifiable`] takes for worth having.
+pub(super) fn allowed(budget: f64, certifiable: f64) -> f64 {
+    if certifiable <= budget { budget } else { budget + certifiable }
+}
+
 /// Compares simulated circuits with a network.
 pub(super) struct Judge<'a> {
     pub(super) rows: &'a Data<'a>,
@@ -60,7 +66,7 @@ pub(super) struct Judge<'a> {
     pub(super) right: Vec<bool>,
     /// Loss that is accepted on the rows themselves.
     pub(super) budget: f64,
-    /// Upper bound of the loss that is accepted.
+    /// Upper bound of the loss that is accepted; see [`allowed`].
     pub(super) allowed: f64,
     pub(super) seed: u64,
 }

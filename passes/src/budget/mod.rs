@@ -71,7 +71,7 @@ const PROBED: usize = 64;
 pub struct Budget {
     /// Accuracy that may be lost, as asked for.
     pub asked: f64,
-    /// Accuracy that the rows can certify at best; the budget when that is larger.
+    /// Accuracy that the rows can certify at best; where it is more than the budget, the bound may be their sum.
     pub certifiable: f64,
     /// The integer network against the simulated circuit.
     pub paired: Paired,
@@ -180,7 +180,7 @@ pub fn search(
     };
     let count = rows.reference.len();
     let certifiable = Paired::certifiable(count);
-    search.judge.allowed = budget.max(certifiable);
+    search.judge.allowed = judge::allowed(budget, certifiable);
     search.judge.right = search.integer().map_err(bad_rows)?;
     search.sensitivities = sensitivity::measure(graph, &search.options_of(Choice::FIRST), &rows.chunk(0, PROBED).0)?;
     let best = search.cheapest(variants)?.map(|best| search.under_several_sets(best)).transpose()?;

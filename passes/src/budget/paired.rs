@@ -43,9 +43,9 @@ impl Paired {
         self.loss() + Z * self.standard_error()
     }
 
-    /// Whether more rows could hardly bring the loss below `budget`: it is three standard errors above.
+    /// Whether more rows could hardly bring the loss below `budget`: it is two standard errors above.
     pub fn is_hopeless(&self, budget: f64) -> bool {
-        self.loss() - 3.0 * self.standard_error() > budget
+        self.loss() - 2.0 * self.standard_error() > budget
     }
 
     /// The smallest budget worth asking for on so many rows: the bound of a circuit that changes one class in twenty-five

@@ -8,22 +8,38 @@ use super::BINS;
 /// Bins between two candidates for an end of the domain.
 const COARSE: usize = BINS / 64;
 
+/// Bins that are looked at together.
+const TOGETHER: usize = 4;
+
+/// Some of the values seen.
+struct Seen {
+    /// Place, in bins.
+    at: f64,
+    /// What the function gives there.
+    value: f64,
+    count: f64,
+}
+
 /// First and last bin edge of the domain with the smallest mean square error of `function` on a histogram over
 /// `[lo, hi]`, when the noise has `sd` of the torus and the domain fills half of it.
 pub(super) fn best(histogram: &[u64], lo: f64, hi: f64, sd: f64, function: impl Fn(f64) -> f64) -> (usize, usize) {
     let bin = (hi - lo) / BINS as f64;
     let middle = |i: usize| lo + bin * (i as f64 + 0.5);
     let values: Vec<f64> = (0..BINS).map(|i| function(middle(i))).collect();
-    let seen: Vec<(usize, f64)> =
-        histogram.iter().enumerate().filter(|(_, c)| **c > 0).map(|(i, c)| (i, *c as f64)).collect();
+    // Neighbours count as one, in their middle.
+    let seen: Vec<Seen> = (histogram.chunks_exact(TOGETHER).enumerate())
+        .map(|(i, counts)| (counts.iter().sum::<u64>(), (i * TOGETHER) as f64 + (TOGETHER - 1) as f64 / 2.0))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, at)| Seen { at, value: function(lo + bin * (at + 0.5)), count: count as f64 })
+        .collect();
     let error = |first: usize, last: usize| {
         let noise = sd * 2.0 * (last - first) as f64;
         let read = |at: f64| extended(&values, first, last, at);
-        let squared = |i: usize| {
-            let at = |x: f64| (read(x) - values[i]).powi(2);
-            0.5 * (at(i as f64 - noise) + at(i as f64 + noise))
+        let squared = |s: &Seen| {
+            let at = |x: f64| (read(x) - s.value).powi(2);
+            0.5 * (at(s.at - noise) + at(s.at + noise))
         };
-        seen.iter().map(|&(i, count)| count * squared(i)).sum::<f64>()
+        seen.iter().map(|s| s.count * squared(s)).sum::<f64>()
     };
     let candidates = |from: usize, to: usize| (from..=to).step_by(COARSE);
     let (mut first, mut last) = (0, BINS);
