@@ -99,8 +99,9 @@ struct Compile {
     #[arg(long, value_name = "P", value_parser = arguments::probability)]
     global_p_error: Option<f64>,
     /// Accuracy that noise may cost, as a fraction: the cheapest circuit is taken whose simulated accuracy on --evaluate,
-    /// else on the calibration rows, stays so close to the integer network's. The default, at 0.005, when --calibration
-    /// is given, unless exactness is asked for: --rounding off, --rounding-method exact.
+    /// else on the calibration rows, stays so close to the integer network's; its weights may have fewer bits than
+    /// --n-bits says. The default, at 0.005, when --calibration is given, unless exactness is asked for: --rounding off,
+    /// --rounding-method exact.
     #[arg(long, value_name = "D", value_parser = arguments::probability, conflicts_with_all = ["p_error", "global_p_error", "noise_budget"])]
     accuracy_budget: Option<f64>,
     /// Largest noise in front of a table, as a standard deviation on the torus when the table's domain fills half of it;
