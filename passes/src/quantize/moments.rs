@@ -222,7 +222,7 @@ mod tests {
     fn windows_as_outputs(geometry: &str, height: usize, width: usize) -> Graph {
         let one_hot: String = (0..128).map(|i| if i / 8 % 8 == i % 8 { " 1" } else { " 0" }).collect();
         let text = format!(
-            "eir 1 calibrated\ngraph g\n%x: f32[1,4,6,9] = input ; seen=[-9, 9]\n\
+            "eir 2 calibrated\ngraph g\n%x: f32[1,4,6,9] = input ; seen=[-9, 9]\n\
              %y: f32[1,16,{height},{width}] = conv %x, @w, {geometry}groups=2 ; seen=[-9, 9]\noutput %y \"y\"\n\
              const @w: f[16,2,2,2] ={one_hot}\n"
         );
@@ -290,7 +290,7 @@ mod tests {
     fn few_rows_know_few_weights_together() {
         let graph = |width: usize| {
             let text = format!(
-                "eir 1 calibrated\ngraph g\n%x: f32[1,{width}] = input ; seen=[-9, 9]\n\
+                "eir 2 calibrated\ngraph g\n%x: f32[1,{width}] = input ; seen=[-9, 9]\n\
                  %y: f32[1,1] = dot %x, @w ; seen=[-9, 9]\noutput %y \"y\"\nconst @w: f[1,{width}] = 1*{width}\n"
             );
             parse(&text, &Sidecar::new()).expect("a graph")
