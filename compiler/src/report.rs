@@ -55,19 +55,17 @@ fn budget(b: &Budget) -> String {
         m if m < 0.0 => format!("{:.0} % narrower than seen", -100.0 * m),
         m => format!("{:.0} % wider than seen", 100.0 * m),
     };
-    let few = if b.certifiable > b.asked {
-        format!(" (so few rows certify {} at best)", points(b.certifiable))
+    let asked = points(b.asked);
+    let certified = if b.certifiable > b.asked {
+        format!("at most {} (too few rows to certify {asked})", points(b.certified))
     } else {
-        String::new()
+        format!("at most {} of {asked} asked for", points(b.certified))
     };
     let weights = b.op_weights.map_or(String::new(), |bits| format!(", weights of {bits} bits"));
     format!(
-        "noise costs {} points on {} rows, with 95 % confidence at most {} of {} asked for{few}; noise 2^{}, domains \
-         {domains}{weights}",
+        "noise costs {} points on {} rows, with 95 % confidence {certified}; noise 2^{}, domains {domains}{weights}",
         points(b.paired.loss()),
         b.paired.rows,
-        points(b.certified),
-        points(b.asked),
         b.log2_noise,
     )
 }
