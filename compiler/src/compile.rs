@@ -117,16 +117,17 @@ pub fn compile_with(
     let (mut found, mut chosen) = (None, None);
     if split < passes.len() && !stopped.get() {
         // Ranges take longest to choose, and depend on the noise alone.
-        let calibrated: RefCell<Option<(Option<f64>, Graph)>> = RefCell::new(None);
+        let of_ranges = |options: &Options| (options.domain_noise, options.noise_bias);
+        let calibrated: RefCell<Option<((Option<f64>, bool), Graph)>> = RefCell::new(None);
         let build = |options: &Options| {
             let mut cx = PassCx::new(options, calibration);
             let (calibrate, quantize) = choosing.split_at(choosing.len().min(1));
-            let known = calibrated.borrow().clone().filter(|(noise, _)| *noise == options.domain_noise);
+            let known = calibrated.borrow().clone().filter(|(known, _)| *known == of_ranges(options));
             let graph = match known {
                 Some((_, graph)) => graph,
                 None => run_pipeline(float.clone(), calibrate, &mut cx, |_| Flow::Continue)?.0,
             };
-            calibrated.replace(Some((options.domain_noise, graph.clone())));
+            calibrated.replace(Some((of_ranges(options), graph.clone())));
             Ok(run_pipeline(graph, quantize, &mut cx, |_| Flow::Continue)?.0)
         };
         let inputs = if evaluate.is_empty() { calibration } else { evaluate };
@@ -156,7 +157,7 @@ pub fn compile_with(
             chosen = Some(found);
         }
         cx.options = &searched;
-        if (searched.bits, searched.domain_noise) != (options.bits, options.domain_noise) {
+        if (searched.bits, of_ranges(&searched)) != (options.bits, of_ranges(options)) {
             reports.truncate(front);
             cx.remarks.truncate(remarks);
             let (variant, more) = run_pipeline(float, choosing, &mut cx, &mut observe)?;

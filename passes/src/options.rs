@@ -106,6 +106,9 @@ pub struct Options {
     /// where it is not that of the error target.
     #[serde(default)]
     pub domain_noise: Option<f64>,
+    /// Whether tables read in full make good for their mean error under that noise.
+    #[serde(default)]
+    pub noise_bias: bool,
     /// How many times finer than the widest domain asks for the torus step of a region is, where tables of several widths
     /// are read in full: whole factors then fill each domain better, and noise of bootstraps counts for more.
     #[serde(default = "one")]
@@ -156,6 +159,7 @@ impl Default for Options {
             range_margin: 0.15,
             domain_margin: None,
             domain_noise: None,
+            noise_bias: false,
             finer_steps: 1,
             ranges: Ranges::Calibrated,
             rounding: Rounding::Approximate(6),

@@ -388,6 +388,7 @@ fn options(
         range_margin: args.range_margin,
         domain_margin: None,
         domain_noise: None,
+        noise_bias: false,
         finer_steps: 1,
         ranges: match args.ranges {
             RangesArg::Calibrated => Ranges::Calibrated,

@@ -42,6 +42,9 @@ const FAR: f64 = 0.5;
 /// Steps at which several key sets are tried.
 const QUIETER: usize = 3;
 
+/// Circuits that are simulated on all rows at most.
+const CONFIRMATIONS: usize = 32;
+
 /// Narrowest weights that are tried.
 const NARROWEST: u32 = 2;
 
@@ -67,11 +70,14 @@ pub(super) struct Front {
     pub(super) op_weights: u32,
     /// log2 of the noise that domains are chosen for.
     domain_noise: f64,
+    /// Whether tables make good for their mean error under that noise.
+    noise_bias: bool,
 }
 
 impl Front {
     pub(super) fn of(options: &Options) -> Self {
-        Self { op_weights: options.bits.op_weights, domain_noise: options.domain_noise.unwrap_or(USUAL_NOISE) }
+        let domain_noise = options.domain_noise.unwrap_or(USUAL_NOISE);
+        Self { op_weights: options.bits.op_weights, domain_noise, noise_bias: options.noise_bias }
     }
 }
 
@@ -135,9 +141,9 @@ impl Search<'_, '_> {
     }
 
     /// Options for the passes in front.
-    fn in_front(&self, Front { op_weights, domain_noise }: Front) -> Options {
+    fn in_front(&self, Front { op_weights, domain_noise, noise_bias }: Front) -> Options {
         let bits = Bits { op_weights, ..self.options.bits };
-        Options { bits, domain_noise: Some(domain_noise), ..self.options.clone() }
+        Options { bits, domain_noise: Some(domain_noise), noise_bias, ..self.options.clone() }
     }
 
     /// Builds a variant and gives its index.
@@ -196,26 +202,36 @@ impl Search<'_, '_> {
                 self.cheaper(Choice { front, finer, margin, ..Choice::FIRST }, &mut kept)?;
             }
         }
+        if variants.domains {
+            self.without_bias(variants, &mut kept)?;
+        }
         if variants.weights {
             self.narrower_weights(variants, &mut kept)?;
         }
-        kept.sort_by(Candidate::order);
-        let Some(best) = kept.first() else { return Ok(None) };
-        let mut choice = best.choice;
-        let mut confirmed = None;
-        while confirmed.is_none() && choice.step >= 0 {
-            confirmed = self.try_out(choice, Rows::All)?;
-            choice.step -= 1;
-        }
-        // Another way may be as cheap where this one had to become quieter.
-        let cost = confirmed.as_ref().map_or(f64::INFINITY, |c| c.cost_ns);
-        let same = |c: &Candidate| Choice { step: choice.step, ..c.choice } == choice;
-        for other in kept.into_iter().filter(|c| !same(c) && c.cost_ns < cost) {
-            if let Some(better) = self.try_out(other.choice, Rows::All)? {
-                return Ok(Some(better));
+        self.confirmed(kept)
+    }
+
+    /// The cheapest circuit that all rows confirm: one of those kept, or a little quieter.
+    fn confirmed(&mut self, kept: Vec<Candidate>) -> Result<Option<Candidate>, PipelineError> {
+        let mut left: Vec<(Choice, f64)> = kept.iter().map(|c| (c.choice, c.cost_ns)).collect();
+        let mut tried = vec![];
+        while !left.is_empty() && tried.len() < CONFIRMATIONS {
+            left.sort_by(|a, b| b.1.total_cmp(&a.1));
+            let Some((choice, _)) = left.pop() else { break };
+            if let Some(confirmed) = self.try_out(choice, Rows::All)? {
+                return Ok(Some(confirmed));
+            }
+            tried.push(choice);
+            let quieter = Choice { step: choice.step - 1, ..choice };
+            let known = tried.contains(&quieter) || left.iter().any(|(known, _)| *known == quieter);
+            if quieter.step >= 0
+                && !known
+                && let Some((_, cost_ns)) = self.circuit(quieter)?
+            {
+                left.push((quieter, cost_ns));
             }
         }
-        Ok(confirmed)
+        Ok(None)
     }
 
     /// Whether a variant is within the budget at the quietest noise at which it is cheaper than all circuits kept, and at
@@ -254,6 +270,15 @@ impl Search<'_, '_> {
         }
         let front = self.build(Front { domain_noise, ..front }, variants)?;
         self.cheaper(Choice { front, ..Choice::FIRST }, kept)
+    }
+
+    /// Tables that make good for what noise and saturation add on average may bear more of it.
+    fn without_bias(&mut self, variants: &Variants<'_>, kept: &mut Vec<Candidate>) -> Result<(), PipelineError> {
+        let Some(best) = cheapest_of(kept) else { return Ok(()) };
+        let choice = best.choice;
+        let front = Front { noise_bias: true, ..self.fronts[choice.front].0 };
+        let front = self.build(front, variants)?;
+        self.cheaper(Choice { front, ..choice }, kept)
     }
 
     /// Weights of fewer bits amplify less of the noise of bootstraps: bit by bit, as long as that is cheaper and stays

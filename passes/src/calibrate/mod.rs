@@ -11,11 +11,12 @@
 
 mod noisy;
 
-use std::sync::Mutex;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use fhe_ir::eval::{float_observe, kernels::see_planes};
-use fhe_ir::{Graph, Id, Op, Phase, Rebuild, Value, client, func};
-use ndarray::ArrayD;
+use fhe_ir::{Data, Func, Graph, Id, Op, Phase, Rebuild, Value, client, func};
+use ndarray::{Array1, ArrayD};
 use rayon::prelude::*;
 
 use crate::grids;
@@ -53,6 +54,7 @@ impl Pass for Calibrate {
         }
         let inputs = checked_rows(&graph, cx)?;
         let seen = extremes(&graph, &inputs)?;
+        let mut biases = Biases::new();
         let chosen = match cx.options.calibration {
             CalibrationMethod::MinMax => seen,
             method => {
@@ -70,8 +72,12 @@ impl Pass for Calibrate {
                     }
                     clipped
                 });
-                let clipped = clipped.sum::<u64>() + under_noise(&graph, cx.options, &histograms, &mut chosen, &all);
-                cx.count("ranges clipped", clipped);
+                let clipped = clipped.sum::<u64>();
+                let (narrower, found) = under_noise(&graph, cx.options, &histograms, &mut chosen, &all);
+                cx.count("ranges clipped", clipped + narrower);
+                if cx.options.noise_bias {
+                    biases = found;
+                }
                 chosen
             }
         };
@@ -79,7 +85,17 @@ impl Pass for Calibrate {
         for (id, value) in graph.iter() {
             let mut value = value.clone();
             value.op = new.remap(&value.op);
-            value.facts.seen = Some(compact(&chosen[id.index()]));
+            let mut seen = chosen[id.index()].clone();
+            if let (Op::Map { chain, .. }, Some(biases)) = (&mut value.op, biases.get(&id)) {
+                let summands: Vec<f32> = biases.iter().map(|bias| -bias as f32).collect();
+                for ((lo, hi), summand) in seen.iter_mut().zip(&summands) {
+                    (*lo, *hi) = (lo.min(*lo + summand), hi.max(*hi + summand));
+                }
+                let data = Data::F32(Arc::new(Array1::from(summands).into_dyn()));
+                chain.push(Func::Add(new.new.push_const(&format!("{}.bias", value.name), data)));
+                cx.count("biases of tables", 1);
+            }
+            value.facts.seen = Some(compact(&seen));
             new.replace(id, value);
         }
         cx.count("rows", inputs.first().map_or(0, |x| x.shape()[0] as u64));
@@ -106,55 +122,64 @@ const FULL_BITS: u32 = u32::MAX;
 pub(crate) const USUAL_NOISE: f64 = -7.5;
 
 /// Maps that read a value.
-fn read_by(graph: &Graph, id: Id<Value>) -> impl Iterator<Item = &Value> {
-    let reads = move |v: &&Value| matches!(v.op, Op::Map { x, .. } if x == id);
-    graph.values[id.index() + 1..].iter().filter(reads)
+fn read_by(graph: &Graph, id: Id<Value>) -> impl Iterator<Item = (Id<Value>, &Value)> {
+    let reads = move |(_, v): &(Id<Value>, &Value)| matches!(v.op, Op::Map { x, .. } if x == id);
+    graph.iter().skip(id.index() + 1).filter(reads)
 }
 
-/// Takes the best domains under noise for what tables read in full; gives the number of ranges that became narrower.
+/// Mean error per channel of what each table reads under noise, by its map.
+type Biases = HashMap<Id<Value>, Vec<f64>>;
+
+/// Takes the best domains under noise for what tables read in full; gives the number of ranges that became narrower, and
+/// the errors that are left on average where a value has one reader.
 fn under_noise(
     graph: &Graph,
     options: &Options,
     histograms: &[Vec<Vec<u64>>],
     chosen: &mut [Vec<(f32, f32)>],
     seen: &[Vec<(f32, f32)>],
-) -> u64 {
+) -> (u64, Biases) {
     if options.rounding != Rounding::Full {
-        return 0;
+        return (0, Biases::new());
     }
     let sd = match (options.domain_noise, options.error) {
         (Some(log2_sd), _) | (None, ErrorTarget::Noise(log2_sd)) => log2_sd.exp2(),
         _ => USUAL_NOISE.exp2(),
     };
-    let of_value = |(id, ranges): (Id<Value>, &mut Vec<(f32, f32)>)| {
+    let mut biases = Biases::new();
+    let mut narrower = 0;
+    for ((id, value), ranges) in graph.iter().zip(chosen.iter_mut()) {
         let readers: Vec<_> = read_by(graph, id).collect();
-        if readers.is_empty() || matches!(graph.value(id).op, Op::Map { .. } | Op::Input { .. }) {
-            return 0;
+        if readers.is_empty() || matches!(value.op, Op::Map { .. } | Op::Input { .. }) {
+            continue;
         }
         let channels = ranges.par_iter_mut().zip(&histograms[id.index()]).zip(&seen[id.index()]).enumerate();
-        let narrower = channels.map(|(channel, ((range, histogram), &(lo, hi)))| {
+        let found = channels.map(|(channel, ((range, histogram), &(lo, hi)))| {
             // Several tables of one value share a domain: the sum of their functions stands for all.
             let function = |x: f64| -> f64 {
-                let of = |map: &&Value| match &map.op {
+                let of = |(_, map): &(_, &Value)| match &map.op {
                     Op::Map { chain, .. } => func::saturated_chain(chain, x, |c| graph.constant(c).channel(channel)),
                     _ => 0.0,
                 };
                 readers.iter().map(of).sum()
             };
             if lo >= hi {
-                return 0;
+                return (0, 0.0);
             }
             let (lo64, hi64) = (f64::from(lo), f64::from(hi));
-            let (first, last) = noisy::best(histogram, lo64, hi64, sd, function);
+            let noisy::Best { edges: (first, last), bias } = noisy::best(histogram, lo64, hi64, sd, function);
             let edge = |bin: usize| (lo64 + (hi64 - lo64) * bin as f64 / BINS as f64) as f32;
             *range = (if first == 0 { lo } else { edge(first) }, if last == BINS { hi } else { edge(last) });
-            u64::from((first, last) != (0, BINS))
+            (u64::from((first, last) != (0, BINS)), bias)
         });
-        narrower.sum()
-    };
-    let narrower = graph.iter().map(|(id, _)| id).zip(chosen.iter_mut()).map(of_value).sum();
+        let (counts, errors): (Vec<u64>, Vec<f64>) = found.unzip();
+        narrower += counts.iter().sum::<u64>();
+        if let [(map, _)] = readers[..] {
+            biases.insert(map, errors);
+        }
+    }
     in_front_of_summands(graph, seen, chosen);
-    narrower
+    (narrower, biases)
 }
 
 /// A summand in front of a table becomes part of it: what it is added to then has the table's domain, and gets it here.

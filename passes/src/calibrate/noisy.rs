@@ -20,9 +20,17 @@ struct Seen {
     count: f64,
 }
 
-/// First and last bin edge of the domain with the smallest mean square error of `function` on a histogram over
-/// `[lo, hi]`, when the noise has `sd` of the torus and the domain fills half of it.
-pub(super) fn best(histogram: &[u64], lo: f64, hi: f64, sd: f64, function: impl Fn(f64) -> f64) -> (usize, usize) {
+/// A domain, and what a table over it reads.
+pub(super) struct Best {
+    /// First and last bin edge.
+    pub(super) edges: (usize, usize),
+    /// Mean error of what is read.
+    pub(super) bias: f64,
+}
+
+/// The domain with the smallest mean square error of `function` on a histogram over `[lo, hi]`, when the noise has `sd`
+/// of the torus and the domain fills half of it.
+pub(super) fn best(histogram: &[u64], lo: f64, hi: f64, sd: f64, function: impl Fn(f64) -> f64) -> Best {
     let bin = (hi - lo) / BINS as f64;
     let middle = |i: usize| lo + bin * (i as f64 + 0.5);
     let values: Vec<f64> = (0..BINS).map(|i| function(middle(i))).collect();
@@ -32,15 +40,12 @@ pub(super) fn best(histogram: &[u64], lo: f64, hi: f64, sd: f64, function: impl 
         .filter(|(count, _)| *count > 0)
         .map(|(count, at)| Seen { at, value: function(lo + bin * (at + 0.5)), count: count as f64 })
         .collect();
-    let error = |first: usize, last: usize| {
+    let sum_of = |first: usize, last: usize, part: fn(f64) -> f64| {
         let noise = sd * 2.0 * (last - first) as f64;
-        let read = |at: f64| extended(&values, first, last, at);
-        let squared = |s: &Seen| {
-            let at = |x: f64| (read(x) - s.value).powi(2);
-            0.5 * (at(s.at - noise) + at(s.at + noise))
-        };
-        seen.iter().map(|s| s.count * squared(s)).sum::<f64>()
+        let error = |s: &Seen, at: f64| part(extended(&values, first, last, at) - s.value);
+        seen.iter().map(|s| s.count * 0.5 * (error(s, s.at - noise) + error(s, s.at + noise))).sum::<f64>()
     };
+    let error = |first: usize, last: usize| sum_of(first, last, |e| e * e);
     let candidates = |from: usize, to: usize| (from..=to).step_by(COARSE);
     let (mut first, mut last) = (0, BINS);
     for _ in 0..2 {
@@ -49,7 +54,8 @@ pub(super) fn best(histogram: &[u64], lo: f64, hi: f64, sd: f64, function: impl 
         let best = candidates(0, last - COARSE).min_by(|&a, &b| error(a, last).total_cmp(&error(b, last)));
         first = best.unwrap_or(first);
     }
-    (first, last)
+    let count = seen.iter().map(|s| s.count).sum::<f64>().max(1.0);
+    Best { edges: (first, last), bias: sum_of(first, last, |e| e) / count }
 }
 
 /// What a table over the bins `[first, last)` reads at a place in bins: between two entries in proportion, outside
@@ -94,11 +100,23 @@ mod tests {
             })
             .collect();
         let identity = |x: f64| x;
-        let (first, last) = best(&histogram, -1.0, 1.0, 0.0, identity);
+        let (first, last) = best(&histogram, -1.0, 1.0, 0.0, identity).edges;
         assert!(histogram[..first].iter().chain(&histogram[last..]).all(|count| *count == 0), "{first} {last}");
-        let (_, quiet) = best(&histogram, -1.0, 1.0, 2f64.powi(-11), identity);
-        let (first, loud) = best(&histogram, -1.0, 1.0, 2f64.powi(-6), identity);
+        let (_, quiet) = best(&histogram, -1.0, 1.0, 2f64.powi(-11), identity).edges;
+        let (first, loud) = best(&histogram, -1.0, 1.0, 2f64.powi(-6), identity).edges;
         assert!(first < 100 && loud <= quiet && (300..900).contains(&loud), "{first} {quiet} {loud}");
+    }
+
+    #[test]
+    fn noise_lifts_the_mean_of_relu_by_a_share_of_its_deviation() {
+        // All values at the kink: half of them are read one deviation above, half below.
+        let mut histogram = vec![0; BINS];
+        histogram[BINS / 2..BINS / 2 + TOGETHER].fill(5);
+        (histogram[0], histogram[BINS - 1]) = (1, 1);
+        let sd = 2f64.powi(-6);
+        let found = best(&histogram, -1.0, 1.0, sd, |x| x.max(0.0));
+        let deviation = sd * 2.0 * (found.edges.1 - found.edges.0) as f64 / BINS as f64 * 2.0;
+        assert!((0.3..0.6).contains(&(found.bias / deviation)), "{} of {deviation}", found.bias);
     }
 
     #[test]
