@@ -118,7 +118,8 @@ pub fn compile_with(
     if split < passes.len() && !stopped.get() {
         // Ranges take longest to choose, and depend on the noise alone.
         let of_ranges = |options: &Options| (options.domain_noise, options.noise_bias);
-        let calibrated: RefCell<Option<((Option<f64>, bool), Graph)>> = RefCell::new(None);
+        type Known = ((Option<f64>, bool), Graph);
+        let calibrated: RefCell<Option<Known>> = RefCell::new(None);
         let build = |options: &Options| {
             let mut cx = PassCx::new(options, calibration);
             let (calibrate, quantize) = choosing.split_at(choosing.len().min(1));
