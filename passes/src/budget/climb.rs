@@ -119,7 +119,7 @@ pub(super) struct Search<'a, 'o> {
     pub(super) simulations: usize,
     pub(super) observe: &'o mut dyn FnMut(Trial),
     pub(super) sensitivities: Sensitivities,
-    /// Why the last circuit was not even simulated.
+    /// Why the last circuit without parameters has none.
     pub(super) refusal: Option<PipelineError>,
 }
 
@@ -188,8 +188,8 @@ impl Search<'_, '_> {
         Ok(paired.map(|paired| Candidate { choice, cost_ns, paired }))
     }
 
-    /// The loudest noise under the usual domains, then whatever variant is cheaper, on a sample of the rows; from the
-    /// cheapest of these circuits on to quieter ones, the first that all rows confirm.
+    /// The loudest noise under the usual domains, then whatever variant is cheaper, on a sample of the rows; the cheapest of
+    /// these circuits and quieter ones that all rows confirm.
     pub(super) fn cheapest(&mut self, variants: &Variants<'_>) -> Result<Option<Candidate>, PipelineError> {
         let mut kept = vec![];
         self.bisect(Choice::FIRST, -1, LOUDEST, &mut kept)?;
@@ -339,12 +339,13 @@ impl Search<'_, '_> {
         Ok(())
     }
 
+    /// Why there is no circuit: none had parameters, or all lost too much.
     pub(super) fn refusal(&mut self, budget: f64) -> PipelineError {
-        self.refusal.take().unwrap_or_else(|| {
+        self.refusal.take().filter(|_| self.simulations == 0).unwrap_or_else(|| {
             PassError::BadOptions {
                 message: format!(
-                    "even noise of 2^{} in front of tables costs more accuracy than the budget of {budget}",
-                    NOISE.1
+                    "none of {} circuits with noise from 2^{} to 2^{} in front of tables stays within the budget of {budget}",
+                    self.simulations, NOISE.1, NOISE.0
                 ),
                 advice: "allow more with --accuracy-budget, or ask for an error probability with --p-error".into(),
             }
