@@ -1,13 +1,11 @@
 //! `fhe-run` from outside: every command, what it prints and how it ends.
 
-mod support;
-
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::support::{mlp, rows};
 use fhe_backend::arrays::write_array;
 use fhe_ir::artifact::Artifact;
-use support::{mlp, rows};
 
 fn run(dir: &Path, line: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_fhe-run"))

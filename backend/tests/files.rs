@@ -1,12 +1,10 @@
 //! Files of keys and ciphertexts: round trips, and what is refused.
 
-mod support;
-
 use std::path::Path;
 
+use crate::support::{Build, KEYS, mlp, rows};
 use fhe_backend::{Circuit, Error, Randomness, decrypt, encrypt, evaluate, files, generate, silent};
 use fhe_ir::{Read, eval};
-use support::{Build, KEYS, mlp, rows};
 
 /// A circuit without tables, and inputs for it.
 fn linear() -> Circuit {

@@ -1,12 +1,10 @@
 //! Linear kernels and the keyswitch against naive references, word for word.
 
-mod support;
-
+use crate::support::{Build, numbers, rows};
 use fhe_backend::keyswitch::PackedKey;
 use fhe_backend::{Tensor, linear};
 use fhe_ir::*;
 use ndarray::ArrayD;
-use support::{Build, numbers, rows};
 use tfhe::core_crypto::prelude::*;
 
 fn words(seed: u64, count: usize) -> Vec<u64> {

@@ -1,11 +1,9 @@
 //! Small networks on encrypted data against the integer evaluator.
 
-mod support;
-
+use crate::support::{Build, KEYS, mlp, rows};
 use fhe_backend::{Circuit, Randomness, decrypt, encrypt, evaluate, measure, silent};
 use fhe_ir::*;
 use ndarray::ArrayD;
-use support::{Build, KEYS, mlp, rows};
 
 fn agrees(circuit: &Circuit, inputs: &[ArrayD<i64>]) {
     let mut randomness = Randomness::insecure_deterministic(5);

@@ -1,15 +1,13 @@
 //! What results may replace, and what stays as it is.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 
+use crate::support::{KEYS, mlp, rows};
 use fhe_backend::arrays::{admit_array, write_array};
 use fhe_backend::files::{self, Kind};
 use fhe_backend::{EncryptedInputs, Error, Randomness, encrypt};
 use ndarray::ArrayD;
-use support::{KEYS, mlp, rows};
 
 fn inputs() -> EncryptedInputs {
     let mut randomness = Randomness::insecure_deterministic(1);

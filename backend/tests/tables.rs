@@ -1,12 +1,10 @@
 //! One bootstrap against the reader of `fhe-ir`: inside the domain, outside it, at box borders, with coarse boxes.
 
-mod support;
-
+use crate::support::{Build, KEYS, numbers};
 use fhe_backend::bootstrap::Switched;
 use fhe_backend::{Randomness, decrypt, encrypt, evaluate, silent};
 use fhe_ir::*;
 use ndarray::{ArrayD, IxDyn};
-use support::{Build, KEYS, numbers};
 
 /// Sends integers through the table and returns what comes out, per channel of two.
 fn run(rows: &[Vec<i64>], domain: &Domain, read: Read, span: u64, messages: &[[i64; 2]]) -> Vec<[i64; 2]> {
@@ -108,7 +106,7 @@ fn the_centred_modulus_switch_puts_phases_into_the_middle_of_their_slot() {
         .collect();
     let mean = errors.iter().sum::<f64>() / f64::from(count);
     let variance = errors.iter().map(|e| e * e).sum::<f64>() / f64::from(count);
-    let predicted = support::PARAMS.modulus_switch_variance().0 * slots * slots;
+    let predicted = crate::support::PARAMS.modulus_switch_variance().0 * slots * slots;
     assert!(mean.abs() < 4.0 * (predicted / f64::from(count)).sqrt(), "mean {mean} slots");
     assert!((variance / predicted - 1.0).abs() < 0.12, "variance {variance}, predicted {predicted}");
 }

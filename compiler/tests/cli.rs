@@ -1,14 +1,12 @@
 //! `fhe-compile` from outside: what it prints, what it refuses, and with which exit code.
 
 #[allow(dead_code, unreachable_pub)]
-mod onnx_support;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::onnx_support::{Builder, int};
 use ndarray::{Array1, Array2, ArrayD};
 use ndarray_npy::{WriteNpyExt, write_npy};
-use onnx_support::{Builder, int};
 use tempfile::TempDir;
 
 /// A folder with the two-layer network of the book and data for it.

@@ -1,14 +1,12 @@
 //! Models that are refused: the error says what, where, what was met and what to do, and names all nodes at once.
 
 #[allow(dead_code, unreachable_pub)]
-mod onnx_support;
-
 use std::collections::BTreeMap;
 
+use crate::onnx_support::{Builder, int, ints, real};
 use fhe_compiler::onnx::{Batch, OnnxError, ReadOptions, read_bytes, read_file};
 use miette::Diagnostic;
 use onnx_ir::TensorProto;
-use onnx_support::{Builder, int, ints, real};
 
 /// Message, code and help of a refusal.
 fn refusal(result: Result<fhe_ir::Graph, OnnxError>) -> (String, String, String) {

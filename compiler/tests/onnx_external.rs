@@ -1,16 +1,14 @@
 //! External data: read from the model's folder, and from nowhere else.
 
 #[allow(dead_code, unreachable_pub)]
-mod onnx_support;
-
 use std::fs;
 use std::path::Path;
 
+use crate::onnx_support::{Builder, array};
 use fhe_compiler::onnx::{OnnxError, ReadOptions, read_bytes, read_file};
 use fhe_ir::eval::float;
 use miette::Diagnostic;
 use onnx_ir::{AttributeProto, AttributeType, TensorProto};
-use onnx_support::{Builder, array};
 use tempfile::TempDir;
 
 /// A tensor `[2, 2]` of floats that is in another file.

@@ -1,12 +1,10 @@
 //! Reductions, matrix products, normalizations, what the client does, and scikit-learn's models, by their formulas.
 
+use crate::onnx_support::{Builder, array, int, ints, real, string};
 #[allow(dead_code, unreachable_pub)]
-mod onnx_support;
-
 use fhe_ir::client::post_process;
 use ndarray::ArrayD;
 use onnx_ir::{AttributeProto, AttributeType};
-use onnx_support::{Builder, array, int, ints, real, string};
 
 const X: [f32; 8] = [1.0, -2.0, 3.0, 0.5, -1.5, 4.0, 2.5, -0.25];
 

@@ -1,11 +1,9 @@
 //! Functions, comparisons, logic, choices, bounds and products of two values: the graph computes what the standard says.
 
+use crate::onnx_support::{Builder, array, int, ops, real, string};
 #[allow(dead_code, unreachable_pub)]
-mod onnx_support;
-
 use fhe_ir::Op;
 use onnx_ir::AttributeProto;
-use onnx_support::{Builder, array, int, ops, real, string};
 
 const X: [f32; 6] = [-2.5, -1.0, -0.25, 0.0, 0.75, 3.5];
 

@@ -1,10 +1,8 @@
 //! Damaged files: every one is an error or a graph that verifies, never a panic.
 
+use crate::onnx_support::{Builder, int, ints, real, string};
 #[allow(dead_code, unreachable_pub)]
-mod onnx_support;
-
 use fhe_compiler::onnx::{ReadOptions, read_bytes};
-use onnx_support::{Builder, int, ints, real, string};
 
 /// SplitMix64: the damage is the same in every run.
 struct Random(u64);

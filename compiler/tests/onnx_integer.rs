@@ -1,16 +1,14 @@
 //! Every operator in its integer form: tables and integers compute what the float graph does, up to the steps of the widths
 //! that are asked for.
 
+use crate::onnx_support::{Builder, int, ints, real, string};
 #[allow(dead_code, unreachable_pub)]
-mod onnx_support;
-
 use fhe_ir::client::{dequantize, post_process, quantize_rows};
 use fhe_ir::{Phase, eval};
 use fhe_passes::options::{Bits, CalibrationMethod, Options, Rounding};
 use fhe_passes::{Flow, PassCx, pipeline, run_pipeline};
 use ndarray::{ArrayD, IxDyn};
 use onnx_ir::AttributeProto;
-use onnx_support::{Builder, int, ints, real, string};
 
 /// Rows in `[-1, 1]` that look random.
 fn rows(shape: &[usize], seed: u64) -> ArrayD<f32> {

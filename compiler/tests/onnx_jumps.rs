@@ -1,12 +1,10 @@
 //! Remainders, shrinks, powers, elements by index, quantized operators: against numbers worked out by hand.
 
+use crate::onnx_support::{Builder, int, real};
 #[allow(dead_code, unreachable_pub)]
-mod onnx_support;
-
 use fhe_compiler::onnx::{Batch, ReadOptions, read_bytes};
 use ndarray::ArrayD;
 use onnx_ir::TensorProto;
-use onnx_support::{Builder, int, real};
 
 fn run(model: Builder, x: &[f32]) -> Vec<f32> {
     let x = ArrayD::from_shape_vec(vec![1, x.len()], x.to_vec()).unwrap();

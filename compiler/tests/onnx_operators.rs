@@ -1,10 +1,8 @@
 //! Each operator on a model of a few numbers: the graph computes what the standard says.
 
+use crate::onnx_support::{Builder, array, int, ints, ops, real, string};
 #[allow(dead_code, unreachable_pub)]
-mod onnx_support;
-
 use fhe_ir::{Func, Op, Post};
-use onnx_support::{Builder, array, int, ints, ops, real, string};
 
 /// `x: [N, 2]` through one node with a constant `c`.
 fn with_constant(op: &str, constant_first: bool, c: &[f32]) -> Vec<f32> {

@@ -1,11 +1,9 @@
 //! Operators that move, join and name elements, by hand.
 
+use crate::onnx_support::{Builder, array, int, ints, ops, string};
 #[allow(dead_code, unreachable_pub)]
-mod onnx_support;
-
 use ndarray::ArrayD;
 use onnx_ir::AttributeProto;
-use onnx_support::{Builder, array, int, ints, ops, string};
 
 /// 0, 1, 2, … in a shape.
 fn counted(shape: &[usize]) -> ArrayD<f32> {

@@ -1,15 +1,13 @@
 //! Quantizers of a model: their numbers by the documents of QONNX and ONNX, and the integer network behind them.
 
+use crate::onnx_support::{Builder, array, int, ints, string};
 #[allow(dead_code, unreachable_pub)]
-mod onnx_support;
-
 use fhe_ir::client::{dequantize, post_process, quantize_rows};
 use fhe_ir::eval;
 use fhe_passes::options::{Options, Rounding};
 use fhe_passes::{Flow, PassCx, needs_calibration, pipeline, run_pipeline};
 use ndarray::ArrayD;
 use onnx_ir::TensorProto;
-use onnx_support::{Builder, array, int, ints, string};
 
 /// An input of six numbers with one number each for step, zero point and width.
 fn row(step: f32, zero: f32, bits: f32) -> Builder {

@@ -1,11 +1,9 @@
 //! Convolutions, transposed convolutions and pools over one to three axes, against their definitions.
 
+use crate::onnx_support::{Builder, array, int, ints, string};
 #[allow(dead_code, unreachable_pub)]
-mod onnx_support;
-
 use ndarray::{ArrayD, Dimension, IxDyn};
 use onnx_ir::AttributeProto;
-use onnx_support::{Builder, array, int, ints, string};
 
 /// A window over any number of axes.
 #[derive(Clone, Copy)]

@@ -2,16 +2,14 @@
 //!
 //! A slice of the table is in `testsuite/oracle`; `FHE_DATA` names a folder with the whole one.
 
-mod oracle;
-
 use std::collections::BTreeMap;
 
+use crate::oracle::{Row, int, slice, whole};
 use fhe_ir::params::SecurityCurve;
 use fhe_passes::params::{
     Assignment, Constraint, CostModel, ErrorTarget, Factors, NoiseModel, OutputGroup, Prepared, Problem, Read,
     Requirements, TableGroup, V0,
 };
-use oracle::{Row, int, slice, whole};
 use rayon::prelude::*;
 
 fn float(row: &Row, name: &str) -> f64 {

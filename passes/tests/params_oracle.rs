@@ -2,16 +2,14 @@
 //!
 //! Slices of the tables are in `testsuite/oracle`; `FHE_DATA` names a folder with the whole ones.
 
-mod oracle;
-
 use std::collections::BTreeMap;
 
+use crate::oracle::{Row, int, slice, whole};
 use fhe_ir::params::{Decomposition, ParamSet, SecurityCurve, Variance};
 use fhe_passes::params::{
     Constraint, CostModel, ErrorTarget, Found, Infeasible, MachineCost, NoiseModel, NoiseSource, Requirements,
     SearchSpace, V0, V0Problem, evaluate, kappa, search,
 };
-use oracle::{Row, int, slice, whole};
 use rayon::prelude::*;
 
 fn float(row: &Row, name: &str) -> f64 {

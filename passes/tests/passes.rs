@@ -2,8 +2,6 @@
 //!
 //! A case also checks the verifier, the text form and the meaning of the graph; see `harness`.
 
-mod harness;
-
 use std::collections::BTreeSet;
 
 /// One test per pass, so that a failure names the pass; and the list of those passes.
@@ -12,7 +10,7 @@ macro_rules! passes {
         $(
             #[test]
             fn $test() {
-                harness::run_cases($pass);
+                crate::harness::run_cases($pass);
             }
         )*
         const TESTED: &[&str] = &[$($pass),*];
@@ -45,11 +43,11 @@ passes! {
 fn every_pass_has_cases_and_every_folder_is_a_pass() {
     let passes: BTreeSet<&str> = fhe_passes::pipeline::ALL.iter().map(|p| p.name()).collect();
     let tested: BTreeSet<&str> = TESTED.iter().copied().collect();
-    let folders = harness::folders();
+    let folders = crate::harness::folders();
     assert_eq!(tested, passes, "tests of this file and passes");
     assert_eq!(folders, passes.iter().map(|p| (*p).to_owned()).collect(), "folders of cases and passes");
     for pass in passes {
-        assert!(!harness::cases(pass).is_empty(), "cases/{pass} has no case");
+        assert!(!crate::harness::cases(pass).is_empty(), "cases/{pass} has no case");
     }
 }
 

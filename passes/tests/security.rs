@@ -2,10 +2,8 @@
 //!
 //! Slices of the table are in `testsuite/oracle`; `FHE_DATA` names a folder with the whole one.
 
-mod oracle;
-
+use crate::oracle::{Row, int, slice, whole};
 use fhe_ir::params::SecurityCurve;
-use oracle::{Row, int, slice, whole};
 
 /// Largest relative difference between a published standard deviation and our curve where both are the same formula.
 ///

@@ -1,5 +1,5 @@
-//! Small circuits built by hand, and one set of keys that all tests of a binary share.
-#![allow(dead_code, unreachable_pub)] // Every test binary uses its own part.
+//! Small circuits built by hand, and one set of keys that all tests share.
+#![allow(dead_code)] // The example that measures speed uses a part.
 
 use std::sync::{Arc, LazyLock};
 
@@ -8,10 +8,10 @@ use fhe_ir::*;
 use ndarray::{Array2, ArrayD, IxDyn};
 
 /// Digest of all circuits here: the keys serve every one of them.
-pub const DIGEST: [u8; 32] = [7; 32];
+pub(crate) const DIGEST: [u8; 32] = [7; 32];
 
 /// 2048 slots, noise small enough to tell 24 integers apart at every table.
-pub const PARAMS: ParamSet = ParamSet {
+pub(crate) const PARAMS: ParamSet = ParamSet {
     curve: SecurityCurve::Bits132,
     lwe_dimension: 860,
     glwe_dimension: 1,
@@ -21,13 +21,13 @@ pub const PARAMS: ParamSet = ParamSet {
 };
 
 /// Keys for [`PARAMS`] and [`DIGEST`]: those of a circuit with a table.
-pub struct Keys {
-    pub secret: SecretKeys,
-    pub evaluation: EvaluationKeys,
-    pub server: ServerKeys,
+pub(crate) struct Keys {
+    pub(crate) secret: SecretKeys,
+    pub(crate) evaluation: EvaluationKeys,
+    pub(crate) server: ServerKeys,
 }
 
-pub static KEYS: LazyLock<Keys> = LazyLock::new(|| {
+pub(crate) static KEYS: LazyLock<Keys> = LazyLock::new(|| {
     let mut b = Build::new("keys");
     let x = b.input(&[1, 1], 0, 1, 4);
     let y = b.map(x, |v| v, 4);
@@ -39,19 +39,19 @@ pub static KEYS: LazyLock<Keys> = LazyLock::new(|| {
 });
 
 /// Builds a circuit; types and predicted noise are filled in.
-pub struct Build {
-    pub graph: Graph,
+pub(crate) struct Build {
+    pub(crate) graph: Graph,
 }
 
 /// Independent variances of the four places where noise is made, from `tfhe`'s own formulas (132-bit curve).
-pub struct Variances {
-    pub fresh: f64,
-    pub keyswitch: f64,
-    pub pbs: f64,
+pub(crate) struct Variances {
+    pub(crate) fresh: f64,
+    pub(crate) keyswitch: f64,
+    pub(crate) pbs: f64,
 }
 
 impl Variances {
-    pub fn of(p: &ParamSet) -> Self {
+    pub(crate) fn of(p: &ParamSet) -> Self {
         use tfhe::core_crypto::commons::noise_formulas::{lwe_keyswitch::*, lwe_programmable_bootstrap::*};
         use tfhe::core_crypto::prelude::*;
         let q = 2f64.powi(64);
@@ -77,7 +77,7 @@ impl Variances {
 }
 
 impl Build {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut graph = Graph::new(name, Phase::Circuit);
         graph.params.push(PARAMS);
         Self { graph }
@@ -103,13 +103,13 @@ impl Build {
         })
     }
 
-    pub fn input(&mut self, shape: &[usize], lo: i64, hi: i64, span: u64) -> Id<Value> {
+    pub(crate) fn input(&mut self, shape: &[usize], lo: i64, hi: i64, span: u64) -> Id<Value> {
         let variance = vec![Variances::of(&PARAMS).fresh];
         self.push(Op::Input { pre: vec![] }, shape, vec![Interval { lo, hi }; shape[1]], span, variance)
     }
 
     /// A linear op; `variance` is of each channel.
-    pub fn linear(&mut self, op: Op, shape: &[usize], variance: Vec<f64>) -> Id<Value> {
+    pub(crate) fn linear(&mut self, op: Op, shape: &[usize], variance: Vec<f64>) -> Id<Value> {
         let span = self.graph.value(op.operands()[0]).cipher.as_ref().expect("built here").span;
         let ranges = ranges::infer(&self.graph, &op, shape).expect("shapes fit").expect("ranges are known");
         let ranges = if ranges.len() == shape[1] { ranges } else { vec![ranges[0]; shape[1]] };
@@ -117,18 +117,18 @@ impl Build {
     }
 
     /// The variance of a value, of a channel.
-    pub fn variance(&self, x: Id<Value>, channel: usize) -> f64 {
+    pub(crate) fn variance(&self, x: Id<Value>, channel: usize) -> f64 {
         let sd = &self.graph.value(x).cipher.as_ref().expect("built here").log2_sd;
         (2.0 * f64::from(sd[if sd.len() == 1 { 0 } else { channel }])).exp2()
     }
 
-    pub fn ints(&mut self, shape: &[usize], data: Vec<i64>) -> Id<Const> {
+    pub(crate) fn ints(&mut self, shape: &[usize], data: Vec<i64>) -> Id<Const> {
         let array = ArrayD::from_shape_vec(IxDyn(shape), data).expect("shape fits");
         self.graph.push_const("c", Data::Int(Arc::new(array)))
     }
 
     /// A dense layer with weights `[out][in]`.
-    pub fn dot(&mut self, x: Id<Value>, w: &[&[i64]]) -> Id<Value> {
+    pub(crate) fn dot(&mut self, x: Id<Value>, w: &[&[i64]]) -> Id<Value> {
         let variance =
             w.iter().map(|row| row.iter().map(|e| (e * e) as f64).sum::<f64>() * self.variance(x, 0)).collect();
         let (out, inputs) = (w.len(), w[0].len());
@@ -137,7 +137,14 @@ impl Build {
     }
 
     /// Keyswitch and table; the table has one row for all channels, or one per channel.
-    pub fn table(&mut self, x: Id<Value>, rows: &[Vec<i64>], domain: Domain, read: Read, span: u64) -> Id<Value> {
+    pub(crate) fn table(
+        &mut self,
+        x: Id<Value>,
+        rows: &[Vec<i64>],
+        domain: Domain,
+        read: Read,
+        span: u64,
+    ) -> Id<Value> {
         let shape = self.graph.value(x).shape.clone();
         let v = Variances::of(&PARAMS);
         let channels = self.graph.value(x).cipher.as_ref().expect("built here").log2_sd.len();
@@ -152,14 +159,14 @@ impl Build {
     }
 
     /// A table over the whole range of `x`, one integer per box.
-    pub fn map(&mut self, x: Id<Value>, f: impl Fn(i64) -> i64, span: u64) -> Id<Value> {
+    pub(crate) fn map(&mut self, x: Id<Value>, f: impl Fn(i64) -> i64, span: u64) -> Id<Value> {
         let range = self.graph.value(x).interval().expect("built here");
         let row = (range.lo..=range.hi).map(f).collect();
         let domain = Domain { lo: vec![range.lo], width: range.width() };
         self.table(x, &[row], domain, Read::Exact, span)
     }
 
-    pub fn output(&mut self, value: Id<Value>, read: Read) {
+    pub(crate) fn output(&mut self, value: Id<Value>, read: Read) {
         let range = self.graph.value(value).interval().expect("built here");
         self.graph.outputs.push(Output {
             value,
@@ -173,13 +180,13 @@ impl Build {
         });
     }
 
-    pub fn circuit(self) -> Circuit {
+    pub(crate) fn circuit(self) -> Circuit {
         Circuit::new(self.graph, DIGEST).unwrap_or_else(|e| panic!("{e}"))
     }
 }
 
 /// Small numbers that look random.
-pub fn numbers(seed: u64, lo: i64, hi: i64) -> impl FnMut() -> i64 {
+pub(crate) fn numbers(seed: u64, lo: i64, hi: i64) -> impl FnMut() -> i64 {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
     move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -188,13 +195,13 @@ pub fn numbers(seed: u64, lo: i64, hi: i64) -> impl FnMut() -> i64 {
 }
 
 /// Rows of random integers.
-pub fn rows(seed: u64, shape: &[usize], lo: i64, hi: i64) -> ArrayD<i64> {
+pub(crate) fn rows(seed: u64, shape: &[usize], lo: i64, hi: i64) -> ArrayD<i64> {
     let mut next = numbers(seed, lo, hi);
     ArrayD::from_shape_simple_fn(IxDyn(shape), &mut next)
 }
 
 /// Three dense layers: 6 inputs, tables after the first two, two rounds of noise.
-pub fn mlp() -> Circuit {
+pub(crate) fn mlp() -> Circuit {
     let mut b = Build::new("mlp");
     let x = b.input(&[1, 6], -1, 2, 24);
     let a = b.dot(x, &[&[1, -1, 0, 2, 0, 1], &[0, 1, 1, 0, -1, 0], &[2, 0, 0, -1, 1, 1], &[1, 1, 1, 1, 0, 0]]);

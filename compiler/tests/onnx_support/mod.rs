@@ -6,30 +6,30 @@ use ndarray::{ArrayD, IxDyn};
 use onnx_ir::{AttributeProto, AttributeType, GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 
 /// A model under construction.
-pub struct Builder {
+pub(crate) struct Builder {
     graph: GraphProto,
     opset: Option<i64>,
 }
 
 impl Builder {
     /// An empty model of an operator set.
-    pub fn new(opset: i64) -> Self {
+    pub(crate) fn new(opset: i64) -> Self {
         Self { graph: GraphProto { name: "test".into(), ..Default::default() }, opset: Some(opset) }
     }
 
     /// Without an operator set.
-    pub fn no_opset(mut self) -> Self {
+    pub(crate) fn no_opset(mut self) -> Self {
         self.opset = None;
         self
     }
 
     /// A float input; extents are numbers or symbols.
-    pub fn input(self, name: &str, dims: &[&str]) -> Self {
+    pub(crate) fn input(self, name: &str, dims: &[&str]) -> Self {
         self.input_of(name, 1, dims)
     }
 
     /// An input of an element type.
-    pub fn input_of(mut self, name: &str, elem_type: i32, dims: &[&str]) -> Self {
+    pub(crate) fn input_of(mut self, name: &str, elem_type: i32, dims: &[&str]) -> Self {
         let mut info = ValueInfoProto { name: name.into(), ..Default::default() };
         let ty = info.type_.mut_or_insert_default().mut_tensor_type();
         ty.elem_type = elem_type;
@@ -48,7 +48,7 @@ impl Builder {
     }
 
     /// A float tensor.
-    pub fn reals(mut self, name: &str, dims: &[i64], numbers: &[f32]) -> Self {
+    pub(crate) fn reals(mut self, name: &str, dims: &[i64], numbers: &[f32]) -> Self {
         self.graph.initializer.push(TensorProto {
             name: name.into(),
             dims: dims.to_vec(),
@@ -60,7 +60,7 @@ impl Builder {
     }
 
     /// An integer tensor of one axis.
-    pub fn ints(self, name: &str, numbers: &[i64]) -> Self {
+    pub(crate) fn ints(self, name: &str, numbers: &[i64]) -> Self {
         let dims = [numbers.len() as i64];
         self.tensor(TensorProto {
             name: name.into(),
@@ -72,18 +72,18 @@ impl Builder {
     }
 
     /// Any tensor.
-    pub fn tensor(mut self, tensor: TensorProto) -> Self {
+    pub(crate) fn tensor(mut self, tensor: TensorProto) -> Self {
         self.graph.initializer.push(tensor);
         self
     }
 
     /// A node without a name; `output` may list several, separated by commas.
-    pub fn node(self, op: &str, inputs: &[&str], output: &str, attributes: Vec<AttributeProto>) -> Self {
+    pub(crate) fn node(self, op: &str, inputs: &[&str], output: &str, attributes: Vec<AttributeProto>) -> Self {
         self.named("", op, inputs, output, attributes)
     }
 
     /// A node; the operator may have its domain in front, `domain::Op`.
-    pub fn named(
+    pub(crate) fn named(
         mut self,
         name: &str,
         op: &str,
@@ -105,13 +105,13 @@ impl Builder {
     }
 
     /// An output.
-    pub fn output(mut self, name: &str) -> Self {
+    pub(crate) fn output(mut self, name: &str) -> Self {
         self.graph.output.push(ValueInfoProto { name: name.into(), ..Default::default() });
         self
     }
 
     /// The file.
-    pub fn bytes(self) -> Vec<u8> {
+    pub(crate) fn bytes(self) -> Vec<u8> {
         let mut model = ModelProto { ir_version: 8, ..Default::default() };
         if let Some(version) = self.opset {
             model.opset_import.push(Default::default());
@@ -122,12 +122,12 @@ impl Builder {
     }
 
     /// The graph.
-    pub fn read(self) -> Result<Graph, OnnxError> {
+    pub(crate) fn read(self) -> Result<Graph, OnnxError> {
         read_bytes("test", &self.bytes(), &ReadOptions::default())
     }
 
     /// Outputs of the graph (before what the client does) for one row per input.
-    pub fn run(self, inputs: &[ArrayD<f32>]) -> Vec<ArrayD<f32>> {
+    pub(crate) fn run(self, inputs: &[ArrayD<f32>]) -> Vec<ArrayD<f32>> {
         let graph = self.read().unwrap();
         fhe_ir::verify::verify(&graph).unwrap();
         fhe_ir::eval::float(&graph, inputs)
@@ -135,31 +135,31 @@ impl Builder {
 }
 
 /// An integer attribute.
-pub fn int(name: &str, i: i64) -> AttributeProto {
+pub(crate) fn int(name: &str, i: i64) -> AttributeProto {
     AttributeProto { name: name.into(), type_: AttributeType::INT.into(), i, ..Default::default() }
 }
 
 /// A real attribute.
-pub fn real(name: &str, f: f32) -> AttributeProto {
+pub(crate) fn real(name: &str, f: f32) -> AttributeProto {
     AttributeProto { name: name.into(), type_: AttributeType::FLOAT.into(), f, ..Default::default() }
 }
 
 /// A list of integers.
-pub fn ints(name: &str, ints: &[i64]) -> AttributeProto {
+pub(crate) fn ints(name: &str, ints: &[i64]) -> AttributeProto {
     AttributeProto { name: name.into(), type_: AttributeType::INTS.into(), ints: ints.to_vec(), ..Default::default() }
 }
 
 /// A string.
-pub fn string(name: &str, s: &'static str) -> AttributeProto {
+pub(crate) fn string(name: &str, s: &'static str) -> AttributeProto {
     AttributeProto { name: name.into(), type_: AttributeType::STRING.into(), s: s.into(), ..Default::default() }
 }
 
 /// An array.
-pub fn array(shape: &[usize], numbers: &[f32]) -> ArrayD<f32> {
+pub(crate) fn array(shape: &[usize], numbers: &[f32]) -> ArrayD<f32> {
     ArrayD::from_shape_vec(IxDyn(shape), numbers.to_vec()).unwrap()
 }
 
 /// Keywords of the graph's ops, in order.
-pub fn ops(graph: &Graph) -> Vec<&'static str> {
+pub(crate) fn ops(graph: &Graph) -> Vec<&'static str> {
     graph.values.iter().map(|v| v.op.keyword()).filter(|k| *k != "input").collect()
 }
