@@ -62,8 +62,9 @@ fn budget(b: &Budget) -> String {
         format!("at most {} of {asked} asked for", points(b.certified))
     };
     let weights = b.op_weights.map_or(String::new(), |bits| format!(", weights of {bits} bits"));
+    let last = b.output_weights.map_or(String::new(), |bits| format!(", those at outputs of {bits}"));
     format!(
-        "noise costs {} points on {} rows, with 95 % confidence {certified}; noise 2^{}, domains {domains}{weights}",
+        "noise costs {} points on {} rows, with 95 % confidence {certified}; noise 2^{}, domains {domains}{weights}{last}",
         points(b.paired.loss()),
         b.paired.rows,
         b.log2_noise,

@@ -31,6 +31,8 @@ pub struct Accuracy {
 pub struct Measured {
     /// Class of each row.
     pub classes: Vec<usize>,
+    /// What classes are compared by, row after row.
+    pub scores: Vec<f32>,
     /// Tables read outside their domain, as a fraction of all readings.
     pub saturated: f64,
 }
@@ -63,15 +65,15 @@ pub fn float(model: &Graph, rows: &[ArrayD<f32>]) -> Result<Vec<usize>, ClientEr
     let mut classes = vec![];
     for_each_block(rows, |_, rows| {
         let rows = client::check_inputs(model, rows)?;
-        classes.extend(classes_of(model, &eval::float(model, &rows)[0]));
+        classes.extend(client::classes(&scores_of(model, &eval::float(model, &rows)[0])));
         Ok(())
     })?;
     Ok(classes)
 }
 
-/// Classes by the first output, behind what the client does element by element.
-fn classes_of(graph: &Graph, logits: &ArrayD<f32>) -> Vec<usize> {
-    client::classes(&client::scores(&graph.outputs[0].post, logits))
+/// What classes are compared by: the first output, behind what the client does element by element.
+fn scores_of(graph: &Graph, logits: &ArrayD<f32>) -> ArrayD<f32> {
+    client::scores(&graph.outputs[0].post, logits)
 }
 
 /// The class that an integer graph of any phase gives each row, without noise.
@@ -99,17 +101,19 @@ fn evaluated(
     rows: &[ArrayD<f32>],
     evaluate: impl Fn(usize, &[ArrayD<i64>]) -> eval::Evaluation,
 ) -> Result<Measured, ClientError> {
-    let (mut classes, mut saturated) = (vec![], 0);
+    let (mut classes, mut scores, mut saturated) = (vec![], vec![], 0);
     for_each_block(rows, |first, rows| {
         let ints = rows.iter().enumerate().map(|(i, x)| client::quantize_rows(graph, i, x));
         let result = evaluate(first, &ints.collect::<Result<Vec<_>, _>>()?);
-        classes.extend(classes_of(graph, &client::dequantize(graph, 0, &result.outputs[0])));
+        let block = scores_of(graph, &client::dequantize(graph, 0, &result.outputs[0]));
+        classes.extend(client::classes(&block));
+        scores.extend(block.iter());
         saturated += result.saturated.iter().sum::<u64>();
         Ok(())
     })?;
     let tables = graph.values.iter().filter(|v| matches!(v.op, Op::Lut { .. } | Op::Pbs { .. }));
     let readings = tables.map(|v| v.elements()).sum::<usize>() * classes.len();
-    Ok(Measured { classes, saturated: saturated as f64 / readings.max(1) as f64 })
+    Ok(Measured { classes, scores, saturated: saturated as f64 / readings.max(1) as f64 })
 }
 
 /// Fraction of rows on which two lists of classes agree.

@@ -108,6 +108,8 @@ pub enum Tried {
         domain_margin: f64,
         /// Bits of the weights.
         op_weights: u32,
+        /// Bits of the weights behind the last tables.
+        output_weights: u32,
     },
     /// Under an error probability.
     Boxes {

@@ -109,6 +109,9 @@ pub struct Options {
     /// Whether tables read in full make good for their mean error under that noise.
     #[serde(default)]
     pub noise_bias: bool,
+    /// Bits of the weights of layers between the last tables and the outputs, where they are fewer than others have.
+    #[serde(default)]
+    pub output_weights: Option<u32>,
     /// How many times finer than the widest domain asks for the torus step of a region is, where tables of several widths
     /// are read in full: whole factors then fill each domain better, and noise of bootstraps counts for more.
     #[serde(default = "one")]
@@ -160,6 +163,7 @@ impl Default for Options {
             domain_margin: None,
             domain_noise: None,
             noise_bias: false,
+            output_weights: None,
             finer_steps: 1,
             ranges: Ranges::Calibrated,
             rounding: Rounding::Approximate(6),

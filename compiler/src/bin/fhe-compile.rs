@@ -389,6 +389,7 @@ fn options(
         domain_margin: None,
         domain_noise: None,
         noise_bias: false,
+        output_weights: None,
         finer_steps: 1,
         ranges: match args.ranges {
             RangesArg::Calibrated => Ranges::Calibrated,

@@ -126,8 +126,10 @@ impl Observer {
 fn in_words(trial: &Trial) -> String {
     let Trial { simulation, tried, cost_ns, within } = trial;
     let tried = match tried {
-        Tried::Noise { log2_noise, domain_margin, op_weights } => {
-            format!("noise 2^{log2_noise}, margin {domain_margin}, {op_weights}-bit weights")
+        Tried::Noise { log2_noise, domain_margin, op_weights, output_weights } => {
+            let last =
+                if output_weights < op_weights { format!(" ({output_weights} at outputs)") } else { String::new() };
+            format!("noise 2^{log2_noise}, margin {domain_margin}, {op_weights}-bit weights{last}")
         }
         Tried::Boxes { bits, coarser: 0 } => format!("rounding {bits}"),
         Tried::Boxes { bits, coarser } => format!("rounding {bits}, {coarser} tables coarser"),

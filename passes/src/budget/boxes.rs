@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use fhe_ir::{Graph, Op, Phase};
 use serde::{Deserialize, Serialize};
 
-use super::judge::{Data, Judge, Rows, allowed};
+use super::judge::{Data, Judge, Known, Rows, allowed};
 use super::paired::Paired;
 use super::{DEFAULT_BUDGET, MIN_GAIN, bad_rows};
 use crate::accuracy;
@@ -85,13 +85,13 @@ pub fn search(
     let rows = &Data { inputs: &inputs, reference: &reference };
     let certifiable = Paired::certifiable(reference.len());
     let allowed = allowed(DEFAULT_BUDGET, certifiable);
-    let judge = Judge { rows, right: vec![], budget: DEFAULT_BUDGET, allowed, seed: options.seed };
+    let judge = Judge { rows, known: Known::default(), budget: DEFAULT_BUDGET, allowed, seed: options.seed };
     let (narrowest, widest) = widths.into_inner();
     let mut search = Search { graph, options, narrowest, judge, simulations: 0, observe };
     let mut candidates = search.uniform(widest)?;
     let finest = candidates.last().expect("without any the search has ended");
     let (finest, finest_ns) = (finest.widths.bits, finest.cost_ns);
-    search.judge.right = search.right_of_finest(&candidates)?;
+    search.judge.known = search.known_of_finest(&candidates)?;
     // From the cheapest; of equal cost the finest.
     candidates.sort_by(|a, b| a.cost_ns.total_cmp(&b.cost_ns).then(b.widths.bits.cmp(&a.widths.bits)));
     let same = Paired { rows: reference.len(), lost: 0, gained: 0 };
@@ -165,14 +165,14 @@ impl Search<'_, '_> {
         Ok(Candidate { widths, circuit, cost_ns })
     }
 
-    /// Which rows the finest circuit has right.
-    fn right_of_finest(&mut self, candidates: &[Candidate]) -> Result<Vec<bool>, PipelineError> {
-        let Some(finest) = candidates.last() else { return Ok(vec![]) };
+    /// What the finest circuit makes of the rows.
+    fn known_of_finest(&mut self, candidates: &[Candidate]) -> Result<Known, PipelineError> {
+        let Some(finest) = candidates.last() else { return Ok(Known::default()) };
         self.simulations += 1;
         let rows = self.judge.rows;
-        let classes = accuracy::simulated(&finest.circuit, rows.inputs, self.options.seed).map_err(bad_rows)?.classes;
+        let measured = accuracy::simulated(&finest.circuit, rows.inputs, self.options.seed).map_err(bad_rows)?;
         self.observe(finest, true);
-        Ok(rows.are_right(&classes))
+        Ok(Known::of(&measured, rows))
     }
 
     /// What a circuit loses if that is little enough.

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use fhe_ir::Graph;
 use fhe_ir::client::ClientError;
 
-use super::judge::{Judge, Rows};
+use super::judge::{Judge, Known, Rows};
 use super::paired::Paired;
 use super::sensitivity::Sensitivities;
 use super::{MIN_GAIN, Variants, bad_rows};
@@ -68,6 +68,8 @@ pub(super) struct Choice {
 pub(super) struct Front {
     /// Bits of the weights.
     pub(super) op_weights: u32,
+    /// Bits of the weights behind the last tables.
+    pub(super) output_weights: u32,
     /// log2 of the noise that domains are chosen for.
     domain_noise: f64,
     /// Whether tables make good for their mean error under that noise.
@@ -77,7 +79,9 @@ pub(super) struct Front {
 impl Front {
     pub(super) fn of(options: &Options) -> Self {
         let domain_noise = options.domain_noise.unwrap_or(USUAL_NOISE);
-        Self { op_weights: options.bits.op_weights, domain_noise, noise_bias: options.noise_bias }
+        let op_weights = options.bits.op_weights;
+        let output_weights = options.output_weights.unwrap_or(op_weights);
+        Self { op_weights, output_weights, domain_noise, noise_bias: options.noise_bias }
     }
 }
 
@@ -125,9 +129,9 @@ pub(super) struct Search<'a, 'o> {
 
 impl Search<'_, '_> {
     /// Runs the integer network with every integer read: no domain cuts anything off.
-    pub(super) fn integer(&self) -> Result<Vec<bool>, ClientError> {
-        let classes = accuracy::integer(&self.fronts[0].1, self.judge.rows.inputs)?.classes;
-        Ok(self.judge.rows.are_right(&classes))
+    pub(super) fn integer(&self) -> Result<Known, ClientError> {
+        let rows = self.judge.rows;
+        Ok(Known::of(&accuracy::integer(&self.fronts[0].1, rows.inputs)?, rows))
     }
 
     pub(super) fn options_of(&self, choice: Choice) -> Options {
@@ -141,9 +145,10 @@ impl Search<'_, '_> {
     }
 
     /// Options for the passes in front.
-    fn in_front(&self, Front { op_weights, domain_noise, noise_bias }: Front) -> Options {
+    fn in_front(&self, Front { op_weights, output_weights, domain_noise, noise_bias }: Front) -> Options {
         let bits = Bits { op_weights, ..self.options.bits };
-        Options { bits, domain_noise: Some(domain_noise), noise_bias, ..self.options.clone() }
+        let output_weights = Some(output_weights);
+        Options { bits, output_weights, domain_noise: Some(domain_noise), noise_bias, ..self.options.clone() }
     }
 
     /// Builds a variant and gives its index.
@@ -181,6 +186,7 @@ impl Search<'_, '_> {
                 log2_noise: log2_noise(choice.step),
                 domain_margin: choice.margin,
                 op_weights: self.fronts[choice.front].0.op_weights,
+                output_weights: self.fronts[choice.front].0.output_weights,
             },
             cost_ns,
             within: paired.is_some(),
@@ -206,6 +212,7 @@ impl Search<'_, '_> {
             self.without_bias(variants, &mut kept)?;
         }
         if variants.weights {
+            self.narrower_outputs(variants, &mut kept)?;
             self.narrower_weights(variants, &mut kept)?;
         }
         self.confirmed(kept)
@@ -281,13 +288,29 @@ impl Search<'_, '_> {
         self.cheaper(Choice { front, ..choice }, kept)
     }
 
+    /// No table makes the domain of an output finer, and its layer may add up thousands of results of tables: with one bit
+    /// less its weights amplify half of their noise.
+    fn narrower_outputs(&mut self, variants: &Variants<'_>, kept: &mut Vec<Candidate>) -> Result<(), PipelineError> {
+        let Some(best) = cheapest_of(kept) else { return Ok(()) };
+        let (choice, front) = (best.choice, self.fronts[best.choice.front].0);
+        if front.output_weights <= NARROWEST {
+            return Ok(());
+        }
+        let front = self.build(Front { output_weights: front.output_weights - 1, ..front }, variants)?;
+        for finer in FINER {
+            self.cheaper(Choice { front, finer, ..choice }, kept)?;
+        }
+        Ok(())
+    }
+
     /// Weights of fewer bits amplify less of the noise of bootstraps: bit by bit, as long as that is cheaper and stays
     /// within the budget of the network with the weights asked for.
     fn narrower_weights(&mut self, variants: &Variants<'_>, kept: &mut Vec<Candidate>) -> Result<(), PipelineError> {
         for bits in (NARROWEST..self.options.bits.op_weights).rev() {
             let Some(best) = cheapest_of(kept) else { return Ok(()) };
             let (choice, known) = (best.choice, kept.len());
-            let front = Front { op_weights: bits, ..self.fronts[choice.front].0 };
+            let front = self.fronts[choice.front].0;
+            let front = Front { op_weights: bits, output_weights: front.output_weights.min(bits), ..front };
             let front = self.build(front, variants)?;
             for finer in FINER {
                 self.cheaper(Choice { front, finer, ..choice }, kept)?;

@@ -4,8 +4,9 @@ use fhe_ir::Graph;
 use fhe_ir::client::ClientError;
 use ndarray::{ArrayD, Axis, Slice};
 
+use super::margins;
 use super::paired::Paired;
-use crate::accuracy;
+use crate::accuracy::{self, Measured};
 
 /// Rows on which circuits are compared with one another; the best is confirmed on all.
 const SCREENED: usize = 1024;
@@ -24,7 +25,7 @@ pub struct Data<'a> {
 /// Which rows a circuit is simulated on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rows {
-    /// Evenly spread ones, by whose mean circuits are compared with one another.
+    /// Evenly spread ones, on which the loss is expected from margins: see [`margins`].
     Sample,
     /// All, which have to certify the budget.
     All,
@@ -46,11 +47,6 @@ impl Data<'_> {
         let rows = |x: &ArrayD<f32>| x.slice_axis(Axis(0), Slice::from(first..end)).to_owned();
         (self.inputs.iter().map(rows).collect(), &self.reference[first..end])
     }
-
-    /// Whether the class of each row is that of the reference.
-    pub(super) fn are_right(&self, classes: &[usize]) -> Vec<bool> {
-        classes.iter().zip(self.reference).map(|(a, b)| a == b).collect()
-    }
 }
 
 /// Bound of the loss that is accepted: the budget where rows suffice to certify it, else that of a circuit that loses it and
@@ -59,11 +55,26 @@ pub(super) fn allowed(budget: f64, certifiable: f64) -> f64 {
     if certifiable <= budget { budget } else { budget + certifiable }
 }
 
+/// What a network makes of rows.
+#[derive(Default)]
+pub(super) struct Known {
+    /// Whether it has each row right.
+    right: Vec<bool>,
+    /// By how much, and wrong where it is below 0: see [`margins`].
+    margins: Vec<f32>,
+}
+
+impl Known {
+    pub(super) fn of(measured: &Measured, rows: &Data<'_>) -> Self {
+        let right = measured.classes.iter().zip(rows.reference).map(|(a, b)| a == b).collect();
+        Self { right, margins: margins::of(&measured.scores, rows.reference) }
+    }
+}
+
 /// Compares simulated circuits with a network.
 pub(super) struct Judge<'a> {
     pub(super) rows: &'a Data<'a>,
-    /// Whether that network has each row right.
-    pub(super) right: Vec<bool>,
+    pub(super) known: Known,
     /// Loss that is accepted on the rows themselves.
     pub(super) budget: f64,
     /// Upper bound of the loss that is accepted; see [`allowed`].
@@ -76,18 +87,22 @@ impl Judge<'_> {
     pub(super) fn compare(&self, circuit: &Graph, rows: Rows) -> Result<Option<Paired>, ClientError> {
         let all = self.rows.reference.len();
         let count = if rows == Rows::All { all } else { all.min(SCREENED) };
-        let mut paired = Paired::default();
+        let (mut paired, mut noisy) = (Paired::default(), vec![]);
         for first in (0..count).step_by(CHUNK) {
             let (inputs, reference) = self.rows.chunk(first, CHUNK.min(count - first));
-            let classes = accuracy::simulated_from(circuit, &inputs, self.seed, first)?.classes;
-            for ((class, wanted), right) in classes.iter().zip(reference).zip(&self.right[first..]) {
+            let measured = accuracy::simulated_from(circuit, &inputs, self.seed, first)?;
+            for ((class, wanted), right) in measured.classes.iter().zip(reference).zip(&self.known.right[first..]) {
                 paired.add(*right, class == wanted);
             }
+            noisy.extend(margins::of(&measured.scores, reference));
             if paired.is_hopeless(self.budget) {
                 return Ok(None);
             }
         }
-        let bound = if rows == Rows::All { paired.upper_bound() } else { 0.0 };
-        Ok((paired.loss() <= self.budget && bound <= self.allowed).then_some(paired))
+        let within = match rows {
+            Rows::Sample => margins::expected_loss(&self.known.margins[..count], &noisy) <= self.budget,
+            Rows::All => paired.loss() <= self.budget && paired.upper_bound() <= self.allowed,
+        };
+        Ok(within.then_some(paired))
     }
 }

@@ -8,6 +8,7 @@
 pub mod boxes;
 mod climb;
 mod judge;
+mod margins;
 mod paired;
 mod sensitivity;
 
@@ -23,7 +24,7 @@ use crate::manager::{PipelineError, Trial};
 use crate::options::Options;
 use crate::pass::PassError;
 use climb::{Choice, Front, Search, log2_noise};
-use judge::Judge;
+use judge::{Judge, Known};
 
 /// Accuracy that a compilation may lose to noise when nothing else is asked for.
 pub const DEFAULT_BUDGET: f64 = 0.005;
@@ -51,6 +52,8 @@ pub struct Budget {
     pub domain_margin: f64,
     /// Bits of the weights, where fewer than asked for are cheaper.
     pub op_weights: Option<u32>,
+    /// Bits of the weights behind the last tables, where they are fewer than the others have.
+    pub output_weights: Option<u32>,
     /// Circuits simulated.
     pub simulations: usize,
     /// What a variance in front of each table costs.
@@ -86,7 +89,7 @@ pub fn search(
     let mut search = Search {
         fronts: vec![(Front::of(options), graph.clone())],
         options,
-        judge: Judge { rows, right: vec![], budget, allowed: 0.0, seed: options.seed },
+        judge: Judge { rows, known: Known::default(), budget, allowed: 0.0, seed: options.seed },
         simulations: 0,
         observe,
         refusal: None,
@@ -95,7 +98,7 @@ pub fn search(
     let count = rows.reference.len();
     let certifiable = Paired::certifiable(count);
     search.judge.allowed = judge::allowed(budget, certifiable);
-    search.judge.right = search.integer().map_err(bad_rows)?;
+    search.judge.known = search.integer().map_err(bad_rows)?;
     search.sensitivities = sensitivity::measure(graph, &search.options_of(Choice::FIRST), &rows.chunk(0, PROBED).0)?;
     let best = search.cheapest(variants)?.map(|best| search.under_several_sets(best)).transpose()?;
     let best = best.ok_or_else(|| search.refusal(budget))?;
@@ -108,6 +111,7 @@ pub fn search(
         log2_noise: log2_noise(best.choice.step),
         domain_margin: best.choice.margin,
         op_weights: (front.op_weights != options.bits.op_weights).then_some(front.op_weights),
+        output_weights: (front.output_weights < front.op_weights).then_some(front.output_weights),
         simulations: search.simulations,
         sensitivities: search.sensitivities.clone(),
     };

@@ -57,6 +57,7 @@ impl Pass for Quantize {
             new: Rebuild::new(&graph),
             matched,
             summed,
+            last: behind_tables(&graph),
             worst_case: grids::are_complete(&graph) && cx.options.rounding == Rounding::Off,
             grids: grids::of(&graph),
             observed: means::of(&graph, cx.calibration),
@@ -114,6 +115,18 @@ fn summed(graph: &Graph) -> Vec<bool> {
     summed
 }
 
+/// For each value: whether no table stands between it and an output.
+fn behind_tables(graph: &Graph) -> Vec<bool> {
+    let mut behind = vec![false; graph.values.len()];
+    for (id, value) in graph.iter().rev() {
+        behind[id.index()] |= graph.is_output(id);
+        if behind[id.index()] && !matches!(value.op, Op::Map { .. }) {
+            value.op.operands().iter().for_each(|o| behind[o.index()] = true);
+        }
+    }
+    behind
+}
+
 /// In front of an add the scales of the channels differ by this factor at most: a channel that hardly moves would
 /// otherwise force its fine scale on the other branch.
 const SUMMED_SCALES: f64 = 32.0;
@@ -167,6 +180,8 @@ struct Quantizer<'g, 'cx, 'o> {
     matched: HashMap<Id<Value>, Match>,
     /// For each old value: whether an add reads it, directly or through ops that only move elements.
     summed: Vec<bool>,
+    /// For each old value: whether no table stands between it and an output.
+    last: Vec<bool>,
     /// Whether an integer network is to be reproduced exactly: no range seen narrows a proven one.
     worst_case: bool,
     /// For each old value: the integers that the network itself gives it.
@@ -402,6 +417,9 @@ impl Quantizer<'_, '_, '_> {
             operand = self.requantize(operand, self.graph.value(x));
         }
         let mut bits = self.cx.options.bits.op_weights;
+        if self.last[id.index()] {
+            bits = bits.min(self.cx.options.output_weights.unwrap_or(bits));
+        }
         if self.graph.is_exact(w) && self.grids[x.index()].is_some() {
             // The steps of the operand's channels go into the weights, which are then integers no more.
             bits = bits.max(STATED_BITS);

@@ -66,24 +66,27 @@ pub(super) fn quantize(real: &ArrayD<f64>, scale: &[f64], factor: &[i64], clip: 
     Quantized { weights, scale }
 }
 
-/// Factor by which each channel's integers can be made finer, at least 1.
+/// Factor by which each channel's integers are made finer; `widths` are the ranges seen, as real numbers.
 ///
 /// All channels of a tensor share the torus step, which the channel with the widest accumulator decides; a narrower
 /// channel that uses more of it is read more finely. The gain stops where the channel's norm reaches the largest norm
-/// of the tensor, so the worst noise stays what it was; `beyond` goes on to twice the natural integers, since the noise of
-/// earlier bootstraps grows no faster than the channel and that of the keyswitch not at all. `widths` are the ranges seen, as real numbers.
-pub(super) fn gains(quantized: &Quantized, widths: &[f64], beyond: bool) -> Vec<f64> {
+/// of the tensor, so the worst noise stays what it was.
+///
+/// Where tables are read in `full`, all channels get as many integers as a channel of the upper quartile has. The noise
+/// of earlier bootstraps, relative to any channel that fills the domain, grows with these integers, and rounding of
+/// weights shrinks with them; those of the widest channel would make all others finer than their weights are worth.
+pub(super) fn gains(quantized: &Quantized, widths: &[f64], full: bool) -> Vec<f64> {
     // A channel that hardly moves in spite of large weights is noisy in any case; more would make norms long for it.
-    const MOST: f64 = 8.0;
+    const FINEST: f64 = 8.0;
+    const COARSEST: f64 = 0.25;
     let norms = norms(quantized);
     let units: Vec<f64> = widths.iter().zip(&quantized.scale).map(|(w, s)| w / s).collect();
     let (widest, largest) = (units.iter().copied().fold(0.0, f64::max), norms.iter().copied().fold(0.0, f64::max));
-    let gain = |(unit, norm): (&f64, &f64)| {
-        if *unit > 0.0 && *norm > 0.0 {
-            (widest / unit).min(if beyond { MOST } else { largest / norm }).max(1.0)
-        } else {
-            1.0
-        }
+    let quartile = upper_quartile(&units);
+    let gain = |(unit, norm): (&f64, &f64)| match (*unit > 0.0 && *norm > 0.0, full) {
+        (false, _) => 1.0,
+        (true, false) => (widest / unit).min(largest / norm).max(1.0),
+        (true, true) => (quartile / unit).clamp(COARSEST, FINEST),
     };
     units.iter().zip(&norms).map(gain).collect()
 }
@@ -91,14 +94,18 @@ pub(super) fn gains(quantized: &Quantized, widths: &[f64], beyond: bool) -> Vec<
 /// Scales for channels that are added to another value, whose sums have the ranges `sums` (widths, real numbers).
 ///
 /// A sum gets at most twice the integers of the widest accumulator at its natural scale, so that a channel whose other
-/// branch is much larger does not widen the whole tensor; and a channel is made finer only up to the largest norm.
-pub(super) fn scales_in_sum(quantized: &Quantized, widths: &[f64], sums: &[f64], beyond: bool) -> Vec<f64> {
+/// branch is much larger does not widen the whole tensor; and a channel is made finer only up to the largest norm. Where
+/// tables are read in `full`, all sums get as many integers as one of the upper quartile has at its natural scale, as in
+/// [`gains`].
+pub(super) fn scales_in_sum(quantized: &Quantized, widths: &[f64], sums: &[f64], full: bool) -> Vec<f64> {
     let norms = norms(quantized);
     let largest = norms.iter().copied().fold(0.0, f64::max);
-    let widest = widths.iter().zip(&quantized.scale).map(|(w, s)| w / s).fold(1.0, f64::max);
+    let units = |widths: &[f64]| widths.iter().zip(&quantized.scale).map(|(w, s)| w / s).collect::<Vec<_>>();
+    let integers =
+        if full { upper_quartile(&units(sums)) } else { 2.0 * units(widths).into_iter().fold(1.0, f64::max) };
     let scale = |((natural, norm), sum): ((&f64, &f64), &f64)| {
-        let filling = sum / (2.0 * widest);
-        if *norm > 0.0 && !beyond { filling.max(natural * norm / largest) } else { filling.max(f64::MIN_POSITIVE) }
+        let filling = sum / integers;
+        if *norm > 0.0 && !full { filling.max(natural * norm / largest) } else { filling.max(f64::MIN_POSITIVE) }
     };
     let wanted: Vec<f64> = quantized.scale.iter().zip(&norms).zip(sums).map(scale).collect();
     // A sum that hardly moves needs no finer scale than this.
@@ -117,6 +124,13 @@ pub(super) fn commensurable(wanted: f64, other: f64) -> (f64, i64) {
     }
     let factor = (1.0 / ratio).round().clamp(1.0, MOST);
     (other * factor, factor as i64)
+}
+
+/// The upper quartile of those above zero; 1 when there are none.
+fn upper_quartile(units: &[f64]) -> f64 {
+    let mut units: Vec<f64> = units.iter().copied().filter(|u| *u > 0.0).collect();
+    units.sort_by(f64::total_cmp);
+    units.get(units.len() * 3 / 4).copied().unwrap_or(1.0)
 }
 
 fn norms(quantized: &Quantized) -> Vec<f64> {

@@ -34,6 +34,7 @@ impl Choices {
     /// Reads the comment lines at the head of a case. Keys:
     ///
     /// - `bits=N`, `model_inputs=N`, `op_inputs=N`, `op_weights=N`, `model_outputs=N`;
+    /// - `output_weights=N`: bits of the weights behind the last tables;
     /// - `noise_bias=true` or `false`;
     /// - `rounding=off`, `rounding=full`, `rounding=P` or `rounding=exact:P`; `ranges=calibrated` or
     ///   `ranges=worst-case`; `noise=LOG2_SD` in place of an error probability; `max_key_mib=N` for several sets;
@@ -70,6 +71,7 @@ impl Choices {
             "rounding" if value == "off" => *rounding = Rounding::Off,
             "rounding" if value == "full" => *rounding = Rounding::Full,
             "max_key_mib" => self.options.max_key_bytes = value.parse::<u64>().ok()?.checked_mul(1 << 20)?,
+            "output_weights" => self.options.output_weights = Some(value.parse().ok()?),
             "noise_bias" => self.options.noise_bias = value.parse().ok()?,
             "noise" => self.options.error = ErrorTarget::Noise(value.parse().ok()?),
             "rounding" if parts[0] == "exact" => *rounding = Rounding::Exact(parts.get(1)?.parse().ok()?),

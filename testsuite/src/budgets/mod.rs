@@ -160,12 +160,12 @@ fn under_budget(
     };
     let compiled = circuit_of(compile(job, |event| {
         if let Event::Trial(trial) = event
-            && let Tried::Noise { log2_noise, domain_margin, op_weights } = trial.tried
+            && let Tried::Noise { log2_noise, domain_margin, op_weights, output_weights } = trial.tried
         {
             let verdict = if trial.within { "within the budget" } else { "loses too much" };
             let seconds = trial.cost_ns * 1e-9;
             say(format!(
-                "{}: noise 2^{log2_noise}, domains {domain_margin:+.2}, weights of {op_weights} bits, {seconds:.2} s: \
+                "{}: noise 2^{log2_noise}, domains {domain_margin:+.2}, weights of {op_weights} bits and {output_weights} at outputs, {seconds:.2} s: \
                  {verdict}",
                 network.name
             ));
