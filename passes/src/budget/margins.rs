@@ -4,8 +4,11 @@
 //! chance a few more of them for the worse or for the better. Rows of like margins are moved alike, so each row is tried with
 //! what happened to its neighbours too; what is left of chance is which rows there are.
 
-/// Rows on each side whose changes a row is tried with.
+/// Rows on each side whose changes a row is tried with, at most.
 const NEIGHBOURS: usize = 128;
+
+/// The same as a part of all rows: rows of unlike margins are moved otherwise.
+const PART: usize = 7;
 
 /// By how much the score of the class given is above the greatest other one of its row; with a single score, which stands
 /// for class 1 where it is above zero, by how much it is on the side of the class given. `scores` are row after row.
@@ -27,8 +30,9 @@ pub(super) fn of(scores: &[f32], classes: &[usize]) -> Vec<f32> {
 pub(super) fn expected_loss(silent: &[f32], noisy: &[f32]) -> f64 {
     let mut rows: Vec<(f32, f32)> = silent.iter().copied().zip(noisy.iter().copied()).collect();
     rows.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let side = NEIGHBOURS.min(rows.len() / PART);
     let loss = |(at, &(margin, _)): (usize, &(f32, f32))| {
-        let around = &rows[at.saturating_sub(NEIGHBOURS)..(at + NEIGHBOURS + 1).min(rows.len())];
+        let around = &rows[at.saturating_sub(side)..(at + side + 1).min(rows.len())];
         let right = around.iter().filter(|(silent, noisy)| margin + (noisy - silent) > 0.0).count();
         f64::from(u8::from(margin > 0.0)) - right as f64 / around.len() as f64
     };
