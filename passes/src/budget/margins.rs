@@ -28,13 +28,16 @@ pub(super) fn of(scores: &[f32], classes: &[usize]) -> Vec<f32> {
 /// Fraction of rows whose margin is above zero less the same under noise: the mean over rows in which each has, one after
 /// another, the changes of the rows whose margins without noise are next to its own.
 pub(super) fn expected_loss(silent: &[f32], noisy: &[f32]) -> f64 {
-    let mut rows: Vec<(f32, f32)> = silent.iter().copied().zip(noisy.iter().copied()).collect();
+    // A label that is no channel has no margin, with noise or without.
+    let change =
+        |(silent, noisy): (&f32, &f32)| if silent.is_finite() { (*silent, noisy - silent) } else { (*silent, 0.0) };
+    let mut rows: Vec<(f32, f32)> = silent.iter().zip(noisy).map(change).collect();
     rows.sort_by(|a, b| a.0.total_cmp(&b.0));
     let side = NEIGHBOURS.min(rows.len() / PART);
-    let loss = |(at, &(margin, _)): (usize, &(f32, f32))| {
+    let loss = |(at, (margin, _)): (usize, &(f32, f32))| {
         let around = &rows[at.saturating_sub(side)..(at + side + 1).min(rows.len())];
-        let right = around.iter().filter(|(silent, noisy)| margin + (noisy - silent) > 0.0).count();
-        f64::from(u8::from(margin > 0.0)) - right as f64 / around.len() as f64
+        let right = around.iter().filter(|(_, change)| margin + change > 0.0).count();
+        f64::from(u8::from(*margin > 0.0)) - right as f64 / around.len() as f64
     };
     rows.iter().enumerate().map(loss).sum::<f64>() / rows.len().max(1) as f64
 }
@@ -88,5 +91,7 @@ mod tests {
         let ruined: Vec<f32> = silent.iter().map(|m| m - 1000.0).collect();
         assert_eq!(expected_loss(&silent, &ruined), 0.79);
         assert_eq!(expected_loss(&[], &[]), 0.0);
+        let unknown = [[f32::NEG_INFINITY; 50], [1.0; 50]].concat();
+        assert_eq!(expected_loss(&unknown, &unknown), 0.0);
     }
 }
