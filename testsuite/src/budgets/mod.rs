@@ -165,7 +165,8 @@ fn under_budget(
             let verdict = if trial.within { "within the budget" } else { "loses too much" };
             let seconds = trial.cost_ns * 1e-9;
             say(format!(
-                "{}: noise 2^{log2_noise}, domains {domain_margin:+.2}, weights of {op_weights} bits and {output_weights} at outputs, {seconds:.2} s: \
+                "{}: noise 2^{log2_noise}, domains {domain_margin:+.2}, weights of {op_weights} bits \
+                 and {output_weights} at outputs, {seconds:.2} s: \
                  {verdict}",
                 network.name
             ));
